@@ -1,0 +1,40 @@
+// Helpers of the bindings. Buffers cross as addresses; every call that computes releases the GIL.
+#pragma once
+
+#include "core/error.hpp"
+#include "core/types.hpp"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace thinwire::bind {
+
+namespace py = pybind11;
+using Address = std::uintptr_t;
+using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+
+inline void* pointer(Address address) { return reinterpret_cast<void*>(address); }
+
+inline std::span<std::byte> bytes(Address address, std::size_t size) {
+  return {static_cast<std::byte*>(pointer(address)), size};
+}
+
+inline DType dtype_of(int code) {
+  if (code < 0 || code > static_cast<int>(DType::bf16))
+    throw InvalidArgument("dtype code " + std::to_string(code) +
+                          " does not exist; 0 is fp32, 1 fp16, 2 bf16");
+  return static_cast<DType>(code);
+}
+
+void register_errors(py::module_& m);
+void register_targets(py::module_& m);
+void register_hash(py::module_& m);
+void register_codecs(py::module_& m);
+void register_frames(py::module_& m);
+void register_cuda(py::module_& m);
+
+} // namespace thinwire::bind

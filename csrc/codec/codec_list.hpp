@@ -1,0 +1,26 @@
+// The registry: every codec there is, once. Tests, benchmarks, kernels, thinwire.codecs() and the
+// documentation iterate it.
+#pragma once
+
+#include "codec/cast.hpp"
+#include "codec/int4.hpp"
+#include "codec/int8.hpp"
+#include "codec/sign1.hpp"
+#include "codec/topk.hpp"
+
+namespace thinwire {
+
+template <class... C> struct CodecList {
+  static constexpr std::size_t kSize = sizeof...(C);
+  // Calls f.template operator()<C>() for each codec, in order.
+  template <class Fn> static constexpr void for_each(Fn&& f) { (f.template operator()<C>(), ...); }
+};
+
+using Codecs = CodecList<Raw, Fp16, Bf16, Int8, Int4, Sign1, TopK>;
+
+template <class C>
+concept CastCodec = requires { C::kElement; };
+template <class C>
+concept BlockCodec = requires { C::kZeroWire; };
+
+} // namespace thinwire

@@ -1,0 +1,181 @@
+#include "codec/spec.hpp"
+
+#include "core/error.hpp"
+
+#include <bit>
+#include <cmath>
+#include <cstdio>
+
+namespace thinwire {
+namespace {
+
+// What the registry knows of a codec at run time.
+struct Entry {
+  const char* name;
+  CodecSpec defaults;
+  double error_bound;
+  ErrorNorm error_norm;
+  bool has_rounding = false;
+  std::size_t bits = 0;        // a code's width; block codecs only
+  DType element = DType::fp32; // cast codecs only
+};
+
+template <class C> Entry entry_of() {
+  Entry entry{.name = C::kName,
+              .defaults = {.wire_id = C::kWireId},
+              .error_bound = C::kErrorBound,
+              .error_norm = C::kErrorNorm};
+  if constexpr (BlockCodec<C>) {
+    entry.defaults.block = C::kDefaultBlock;
+    entry.has_rounding = C::kHasRounding;
+    entry.bits = C::kBits;
+  } else if constexpr (CastCodec<C>) {
+    entry.element = C::kElement;
+  } else {
+    entry.defaults.density = C::kDefaultDensity;
+  }
+  return entry;
+}
+
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> all = [] {
+    std::vector<Entry> found;
+    Codecs::for_each([&]<class C>() { found.push_back(entry_of<C>()); });
+    return found;
+  }();
+  return all;
+}
+
+const Entry& entry(const CodecSpec& spec) {
+  for (const Entry& e : entries())
+    if (e.defaults.wire_id == spec.wire_id)
+      return e;
+  throw InvalidArgument("no codec has the wire id " + std::to_string(spec.wire_id));
+}
+
+const Entry& entry(const std::string& name) {
+  std::string known;
+  for (const Entry& e : entries()) {
+    if (name == e.name)
+      return e;
+    known += (known.empty() ? "" : ", ") + std::string(e.name);
+  }
+  throw InvalidArgument("unknown codec '" + name + "'; there are: " + known);
+}
+
+[[noreturn]] void has_no(const Entry& e, const std::string& parameter) {
+  throw InvalidArgument("codec " + std::string(e.name) + " has no parameter '" + parameter + "'");
+}
+
+std::uint32_t checked_block(std::uint32_t block) {
+  if (!std::has_single_bit(block) || block < kSmallestBlock || block > kLargestBlock)
+    throw InvalidArgument("block is " + std::to_string(block) +
+                          "; it must be a power of two from " + std::to_string(kSmallestBlock) +
+                          " to " + std::to_string(kLargestBlock));
+  return block;
+}
+
+Rounding parsed_rounding(const std::string& text) {
+  for (Rounding r : {Rounding::nearest, Rounding::stochastic})
+    if (text == name(r))
+      return r;
+  throw InvalidArgument("rounding is '" + text + "'; it must be nearest or stochastic");
+}
+
+TopKValues parsed_values(const std::string& text) {
+  for (TopKValues v : {TopKValues::sign, TopKValues::int8, TopKValues::fp16})
+    if (text == name(v))
+      return v;
+  throw InvalidArgument("values is '" + text + "'; it must be sign, int8 or fp16");
+}
+
+std::uint32_t checked_density(double density) {
+  const double millionths = std::round(density * 1e6);
+  if (!(millionths >= 1 && millionths <= TopK::kLargestDensity)) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", density);
+    throw InvalidArgument(std::string("density is ") + text + "; it must be from 0.000001 to 0.5");
+  }
+  return static_cast<std::uint32_t>(millionths);
+}
+
+} // namespace
+
+const char* name(Rounding rounding) {
+  return rounding == Rounding::nearest ? "nearest" : "stochastic";
+}
+
+const char* name(TopKValues values) {
+  return values == TopKValues::sign ? "sign" : values == TopKValues::int8 ? "int8" : "fp16";
+}
+
+CodecSpec CodecSpec::make(const std::string& name, std::uint32_t block, const std::string& rounding,
+                          double density, const std::string& values) {
+  const Entry& e = entry(name);
+  CodecSpec spec = e.defaults;
+  if (block != 0) {
+    if (!spec.has_block())
+      has_no(e, "block");
+    spec.block = checked_block(block);
+  }
+  if (!rounding.empty()) {
+    if (!spec.has_rounding())
+      has_no(e, "rounding");
+    spec.rounding = parsed_rounding(rounding);
+  }
+  if (density != 0) {
+    if (!spec.has_density())
+      has_no(e, "density");
+    spec.density = checked_density(density);
+  }
+  if (!values.empty()) {
+    if (!spec.has_density())
+      has_no(e, "values");
+    spec.values = parsed_values(values);
+  }
+  return spec;
+}
+
+const char* CodecSpec::name() const { return entry(*this).name; }
+bool CodecSpec::has_block() const { return block != 0; }
+bool CodecSpec::has_rounding() const { return entry(*this).has_rounding; }
+bool CodecSpec::has_density() const { return density != 0; }
+double CodecSpec::error_bound() const {
+  return entry(*this).error_bound * (rounding == Rounding::stochastic ? 2 : 1);
+}
+ErrorNorm CodecSpec::error_norm() const { return entry(*this).error_norm; }
+
+std::uint32_t CodecSpec::param() const {
+  return has_density() ? density | static_cast<std::uint32_t>(values) << 20 : block;
+}
+
+std::size_t CodecSpec::payload_bytes(std::size_t n) const {
+  const Entry& e = entry(*this);
+  if (has_block())
+    return block_sections(n, block, e.bits).bytes;
+  if (has_density())
+    return topk_sections(n, density, values).bytes;
+  return align16(n * element_bytes(e.element));
+}
+
+CodecSpec CodecSpec::resolve(std::size_t n) const {
+  const CodecSpec raw;
+  return payload_bytes(n) < raw.payload_bytes(n) ? *this : raw;
+}
+
+double CodecSpec::ratio() const {
+  constexpr std::size_t kMany = std::size_t{1} << 30;
+  return 4.0 * kMany / static_cast<double>(payload_bytes(kMany));
+}
+
+const std::vector<CodecSpec>& codec_defaults() {
+  static const std::vector<CodecSpec> all = [] {
+    std::vector<CodecSpec> found;
+    for (const Entry& e : entries())
+      found.push_back(e.defaults);
+    return found;
+  }();
+  return all;
+}
+
+} // namespace thinwire

@@ -1,0 +1,47 @@
+// A codec together with its parameters.
+#pragma once
+
+#include "codec/codec_list.hpp"
+
+#include <string>
+#include <vector>
+
+namespace thinwire {
+
+enum class Rounding : std::uint8_t { nearest = 0, stochastic = 1 };
+
+struct CodecSpec {
+  std::uint8_t wire_id = Raw::kWireId;
+  Rounding rounding = Rounding::nearest;
+  TopKValues values = TopKValues::sign;
+  std::uint32_t block = 0;   // block codecs
+  std::uint32_t density = 0; // topk, in millionths
+
+  bool operator==(const CodecSpec&) const = default;
+
+  // Builds and checks one by name. Zero and "" stand for the codec's default. Throws
+  // InvalidArgument, which says what exists, for an unknown name, a parameter the codec does not
+  // have, or a value out of range.
+  static CodecSpec make(const std::string& name, std::uint32_t block = 0,
+                        const std::string& rounding = "", double density = 0,
+                        const std::string& values = "");
+
+  const char* name() const;
+  std::uint32_t param() const;                    // the frame's param field
+  std::size_t payload_bytes(std::size_t n) const; // exact
+  CodecSpec resolve(std::size_t n) const;         // raw where that is no larger for n values
+  double ratio() const;                           // fp32 bytes over payload bytes, for large n
+  double error_bound() const;
+  ErrorNorm error_norm() const;
+  bool has_block() const;
+  bool has_rounding() const;
+  bool has_density() const;
+};
+
+// Every codec with its default parameters, in registry order.
+const std::vector<CodecSpec>& codec_defaults();
+
+const char* name(Rounding rounding);
+const char* name(TopKValues values);
+
+} // namespace thinwire

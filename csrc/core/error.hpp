@@ -1,0 +1,29 @@
+// The native side of thinwire.errors: one class per Python exception.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace thinwire {
+
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct InvalidArgument : Error {
+  using Error::Error;
+};
+
+struct CorruptFrame : Error {
+  using Error::Error;
+};
+
+struct CudaError : Error {
+  using Error::Error;
+};
+
+struct NotBuilt : Error {
+  using Error::Error;
+};
+
+} // namespace thinwire

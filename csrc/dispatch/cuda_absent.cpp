@@ -1,0 +1,35 @@
+// Takes the place of cuda_kernels.cu and cuda_frame.cpp in a build without CUDA.
+#include "core/error.hpp"
+#include "dispatch/cuda_codec.hpp"
+
+namespace thinwire::cuda {
+namespace {
+
+[[noreturn]] void absent() {
+  throw NotBuilt("this thinwire has no CUDA kernels (" THINWIRE_CUDA_REASON
+                 "): build it with THINWIRE_CUDA=ON, or move the array to host memory");
+}
+
+} // namespace
+
+void encode_payload(const Layout&, const FrameValues&, std::uint64_t, std::uint64_t, std::byte*,
+                    std::byte*, Stream) {
+  absent();
+}
+
+void decode_payload(const Layout&, const std::byte*, void*, DType, bool, std::byte*, Stream) {
+  absent();
+}
+
+std::size_t work_bytes(const Layout&) { absent(); }
+
+std::size_t encode_frame(const Layout&, const FrameHeader&, const FrameValues&, std::uint64_t,
+                         std::span<std::byte>, Stream) {
+  absent();
+}
+
+FrameHeader decode_frame(const Layout&, std::span<const std::byte>, void*, DType, bool, Stream) {
+  absent();
+}
+
+} // namespace thinwire::cuda

@@ -1,0 +1,38 @@
+// Encoding and decoding of tensors in the memory of a CUDA device, with the bytes of the CPU
+// kernels. All functions throw NotBuilt in a build without CUDA, and CudaError where a CUDA call
+// fails.
+#pragma once
+
+#include "dispatch/frame_codec.hpp"
+
+namespace thinwire::cuda {
+
+using Stream = void*; // a cudaStream_t; null is the legacy default stream
+
+// Encodes the payload of a frame whose memory lies on the device too. Only launches: nothing is
+// allocated, copied to the host or waited for, so that a CUDA graph can capture it. The current
+// device must be that of the stream and of all memory. `frame` has layout.frame_bytes(); the first
+// eight bytes of its header become the number of blocks (values, for cast codecs) that were not
+// finite, as an integer; finish_frame() of frame_steps.hpp makes the header, on the host. `work`
+// has work_bytes(layout). Both are aligned to 16 bytes.
+void encode_payload(const Layout& layout, const FrameValues& values, std::uint64_t key,
+                    std::uint64_t step, std::byte* frame, std::byte* work, Stream stream);
+
+// The reverse, likewise only launched. The frame must have passed check_frame() of frame_steps.hpp
+// on the host.
+void decode_payload(const Layout& layout, const std::byte* frame, void* out, DType dtype,
+                    bool accumulate, std::byte* work, Stream stream);
+
+std::size_t work_bytes(const Layout& layout);
+
+// Like thinwire::encode_frame, with x and the residuals in device memory and the frame in host
+// memory: only the compressed bytes cross the bus. Works in the order of the stream and waits for
+// it. Throws InvalidArgument for memory that is not a device's, or of different devices.
+std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const FrameValues& values,
+                         std::uint64_t key, std::span<std::byte> out, Stream stream);
+
+// Like thinwire::decode_frame, with `out` in device memory.
+FrameHeader decode_frame(const Layout& layout, std::span<const std::byte> frame, void* out,
+                         DType dtype, bool accumulate, Stream stream);
+
+} // namespace thinwire::cuda

@@ -1,0 +1,95 @@
+// Whole frames between device tensors and host memory.
+#include "core/cuda_check.hpp"
+#include "dispatch/cuda_codec.hpp"
+#include "dispatch/frame_steps.hpp"
+
+#include <cstring>
+
+namespace thinwire::cuda {
+namespace {
+
+// The device that holds a tensor's memory.
+int device_of(const void* memory, DType dtype, const char* what) {
+  cudaPointerAttributes found;
+  THINWIRE_CUDA(cudaPointerGetAttributes(&found, memory));
+  if (found.type != cudaMemoryTypeDevice && found.type != cudaMemoryTypeManaged)
+    throw InvalidArgument(std::string(what) + " is not in the memory of a CUDA device");
+  if (reinterpret_cast<std::uintptr_t>(memory) % element_bytes(dtype) != 0)
+    throw InvalidArgument(std::string(what) + " is not aligned to its elements");
+  return found.device;
+}
+
+void check_residuals(const Layout& layout, std::span<void* const> residuals, DType dtype,
+                     int device) {
+  for (std::size_t i = 0; i < residuals.size(); ++i) {
+    if (!residuals[i] || layout.segments()[i].count == 0)
+      continue;
+    const int found = device_of(residuals[i], dtype, "the residual");
+    if (found != device)
+      throw InvalidArgument("x is on CUDA device " + std::to_string(device) +
+                            ", the residual on device " + std::to_string(found));
+  }
+}
+
+// Device memory that lives in the order of a stream.
+class StreamMemory {
+public:
+  StreamMemory(std::size_t bytes, cudaStream_t stream) : stream_(stream) {
+    THINWIRE_CUDA(cudaMallocAsync(&memory_, bytes, stream));
+  }
+  ~StreamMemory() {
+    if (cudaFreeAsync(memory_, stream_) != cudaSuccess)
+      cudaGetLastError();
+  }
+  StreamMemory(const StreamMemory&) = delete;
+  StreamMemory& operator=(const StreamMemory&) = delete;
+
+  std::byte* get() const { return static_cast<std::byte*>(memory_); }
+
+private:
+  void* memory_ = nullptr;
+  cudaStream_t stream_;
+};
+
+} // namespace
+
+std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const FrameValues& values,
+                         std::uint64_t key, std::span<std::byte> out, Stream stream) {
+  if (layout.count() == 0)
+    return thinwire::encode_frame(layout, header, values, key, out);
+  check_values(layout, values);
+  check_room(layout, out.size());
+  const int device = device_of(values.x, values.dtype, "x");
+  check_residuals(layout, values.residual_in, values.residual_dtype, device);
+  check_residuals(layout, values.residual_out, values.residual_dtype, device);
+  const DeviceGuard guard(device);
+  const auto handle = static_cast<cudaStream_t>(stream);
+  const StreamMemory memory(layout.frame_bytes() + work_bytes(layout), handle);
+  encode_payload(layout, values, key, header.step, memory.get(),
+                 memory.get() + layout.frame_bytes(), stream);
+  THINWIRE_CUDA(cudaMemcpyAsync(out.data(), memory.get(), layout.frame_bytes(),
+                                cudaMemcpyDeviceToHost, handle));
+  THINWIRE_CUDA(cudaStreamSynchronize(handle));
+  std::uint64_t nonfinite;
+  std::memcpy(&nonfinite, out.data(), sizeof nonfinite);
+  finish_frame(layout, header, values.dtype, nonfinite, out.data());
+  return nonfinite;
+}
+
+FrameHeader decode_frame(const Layout& layout, std::span<const std::byte> frame, void* out,
+                         DType dtype, bool accumulate, Stream stream) {
+  const FrameHeader header = check_frame(layout, frame);
+  if ((header.flags & kFlagAborted) || layout.count() == 0)
+    return header;
+  const DeviceGuard guard(device_of(out, dtype, "out"));
+  const auto handle = static_cast<cudaStream_t>(stream);
+  const StreamMemory memory(layout.frame_bytes() + work_bytes(layout), handle);
+  THINWIRE_CUDA(cudaMemcpyAsync(memory.get(), frame.data(), layout.frame_bytes(),
+                                cudaMemcpyHostToDevice, handle));
+  decode_payload(layout, memory.get(), out, dtype, accumulate, memory.get() + layout.frame_bytes(),
+                 stream);
+  THINWIRE_CUDA(cudaStreamSynchronize(handle)); // the caller may reuse the frame
+  return header;
+}
+
+} // namespace thinwire::cuda
