@@ -1,0 +1,33 @@
+"""The CUDA stream that an array's library orders its work by, found without importing that library."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from thinwire._buffers import View
+from thinwire.errors import InvalidArgument
+
+_LEGACY_DEFAULT = 0
+
+
+def stream_for(array: View, stream: int | None) -> int:
+    """The stream to work on: `stream`; or else torch's current one of the tensor's device, the one that the
+    array's CUDA array interface names, or the legacy default stream. Raises InvalidArgument if `stream` is no
+    stream's address.
+    """
+    if stream is None:
+        return _stream_of(array)
+    if isinstance(stream, bool) or not isinstance(stream, int) or stream < 0:
+        raise InvalidArgument(
+            f"stream is {stream!r}; it must be the address of a CUDA stream, like torch's Stream.cuda_stream"
+        )
+    return stream
+
+
+def _stream_of(array: View) -> int:
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and isinstance(array.owner, torch.Tensor):
+        return int(torch.cuda.current_stream(array.device).cuda_stream)
+    interface = getattr(array.owner, "__cuda_array_interface__", {})
+    return int(interface.get("stream") or _LEGACY_DEFAULT)

@@ -1,0 +1,75 @@
+"""Blocks and their scales, shared by all codecs that have them (`docs/wire/conventions.md`)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidArgument
+from .numerics import F32, NAN_BF16, U16, Mask, bf16_up, canonical, from_bf16, from_bits, mag
+from .rounding import round_codes
+
+SMALLEST_BASE = np.float32(2.0**-100)
+"""A block whose scale base is below this is coded as zeros."""
+LARGEST_BASE = np.float32(2.0**127)
+"""A block whose scale base is this or more is coded as non-finite: code * scale could overflow."""
+MIN_BLOCK, MAX_BLOCK = 32, 4096
+
+
+def block_count(n: int, block: int) -> int:
+    """Return the number of blocks of `n` values. Raises InvalidArgument for a `block` that is not allowed."""
+    if not MIN_BLOCK <= block <= MAX_BLOCK or block & (block - 1):
+        raise InvalidArgument(f"block must be a power of two from {MIN_BLOCK} to {MAX_BLOCK}, not {block}")
+    return -(-n // block)
+
+
+def to_blocks(y: F32, block: int) -> F32:
+    """Return the values as an array (blocks, block), the last block padded with +0."""
+    count = block_count(y.size, block)
+    return np.pad(np.asarray(y, dtype=np.float32), (0, count * block - y.size)).reshape(count, block)
+
+
+def greatest_magnitude(values: F32) -> F32:
+    """Return the greatest magnitude of each row."""
+    return from_bits(mag(values).max(axis=1, initial=0))
+
+
+def set_aside_nonfinite(values: F32) -> tuple[F32, Mask]:
+    """Return the rows with those that hold a NaN or an infinity zeroed, and which rows these are."""
+    nonfinite: Mask = np.logical_not(np.isfinite(values).all(axis=1))
+    return np.where(nonfinite[:, None], np.float32(0), values), nonfinite
+
+
+def scales_of(base: F32, divisor: int, nonfinite: Mask) -> U16:
+    """Return the bf16 scales: `base / divisor` rounded up, 0 for a tiny base, NaN for a huge one."""
+    scales = np.where(base < SMALLEST_BASE, np.uint16(0), bf16_up(base / np.float32(divisor)))
+    return np.where(nonfinite | (base >= LARGEST_BASE), np.uint16(NAN_BF16), scales)
+
+
+def is_live(scales: U16) -> Mask:
+    """Say which blocks carry codes: those whose scale is neither 0 nor NaN."""
+    live: Mask = (scales != 0) & (scales != NAN_BF16)
+    return live
+
+
+def times_inverse(values: F32, scales: U16) -> F32:
+    """Return `values * (1 / scale)` with one scale a row, and +0 in the rows without codes."""
+    live = is_live(scales)
+    with np.errstate(under="ignore"):
+        inverse = np.float32(1) / np.where(live, from_bf16(scales), np.float32(1))
+        scaled: F32 = np.where(live[:, None], values, np.float32(0)) * inverse[:, None]
+    return scaled
+
+
+def quantise(y: F32, block: int, greatest: int, rounding: str, key: int) -> tuple[U16, NDArray[np.int8]]:
+    """Return the scales (blocks,) and the integer codes (blocks, block) of an absmax codec."""
+    values, nonfinite = set_aside_nonfinite(to_blocks(y, block))
+    scales = scales_of(greatest_magnitude(values), greatest, nonfinite)
+    codes = round_codes(times_inverse(values, scales), greatest, rounding, key)
+    return scales, codes.astype(np.int8)
+
+
+def dequantise(scales: U16, codes: NDArray[np.int8], n: int) -> F32:
+    """Return the first `n` values of `code * scale`."""
+    with np.errstate(invalid="ignore"):
+        return canonical(codes.astype(np.float32) * from_bf16(scales)[:, None]).reshape(-1)[:n]

@@ -1,0 +1,38 @@
+"""The parameters that codecs are tested with. A new codec is covered once the reference knows it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from thinwire.reference import CODECS
+
+Parameters = dict[str, Any]
+
+CHOICES: dict[str, list[Parameters]] = {
+    "block": [{"block": 32}, {"block": 128}, {"block": 4096}],
+    "rounding": [{"rounding": "stochastic"}],
+    "density": [{"density": 0.5}],
+    "values": [
+        {"density": 0.1, "values": "int8"},
+        {"density": 0.01, "values": "fp16"},
+        {"density": 0.000001, "values": "fp16"},
+    ],
+}
+"""What is tried, beside the defaults, of a codec with the parameter of that name."""
+
+
+def defaults(name: str) -> Parameters:
+    """Return a codec's parameters with their defaults."""
+    signature = inspect.signature(CODECS[name].payload_bytes)
+    return {p.name: p.default for p in signature.parameters.values() if p.name != "n"}
+
+
+def choices(name: str) -> list[Parameters]:
+    """Return what a codec is tried with, its defaults (`{}`) first."""
+    known = defaults(name)
+    tried = [chosen for parameter in known for chosen in CHOICES[parameter]]
+    return [{}] + [chosen for chosen in tried if known | chosen != known]
+
+
+PARAMETERS = {name: choices(name) for name in CODECS}
