@@ -1,0 +1,92 @@
+"""What a HookState saves, and how it is put together again for another number of ranks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from thinwire.errors import InvalidArgument
+
+VERSION = 1
+_KEYS = {"version", "step", "rank", "world_size", "loss_scale", "residuals"}
+_log = logging.getLogger("thinwire.ddp")
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """One rank's part of a checkpoint.
+
+    `step` is the number of the next step, `loss_scale` what the residuals are multiplied with.
+    """
+
+    step: int
+    rank: int
+    world_size: int
+    loss_scale: float
+    residuals: dict[str, torch.Tensor]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values and tensors."""
+        return {"version": VERSION, **vars(self)}
+
+    @staticmethod
+    def of(saved: Any) -> SavedState:
+        """Read a dict that `as_dict` made. Raises InvalidArgument for anything else."""
+        if not isinstance(saved, Mapping) or set(saved) != _KEYS:
+            raise InvalidArgument(
+                f"this is not a state_dict of a HookState: it must have {', '.join(sorted(_KEYS))}"
+            )
+        if saved["version"] != VERSION:
+            raise InvalidArgument(f"the state has version {saved['version']}, this release reads {VERSION}")
+        return SavedState(**{key: saved[key] for key in _KEYS - {"version"}})
+
+
+def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
+    """Return the state of `rank` among `world_size` ranks.
+
+    `saved` is one state dict, or those of several ranks. Old rank i goes to rank i mod `world_size`;
+    residuals that meet are added. What nobody brings is lost: those residuals start from zero, which is
+    logged. Raises InvalidArgument if the states do not belong together.
+    """
+    given = [saved] if isinstance(saved, Mapping) else saved
+    if not isinstance(given, Sequence) or not given:
+        raise InvalidArgument("load_state_dict takes a state dict, or a list of those of several ranks")
+    states = [SavedState.of(entry) for entry in given]
+    first = states[0]
+    for state in states:
+        if (state.step, state.world_size, state.loss_scale) != (
+            first.step,
+            first.world_size,
+            first.loss_scale,
+        ):
+            raise InvalidArgument(
+                f"the states of rank {first.rank} and rank {state.rank} are not from one checkpoint"
+            )
+    by_rank = {state.rank: state for state in states}
+    if len(by_rank) < len(states):
+        raise InvalidArgument("the list holds one rank's state twice")
+    wanted = range(rank, first.world_size, world_size)
+    lost = [old for old in wanted if old not in by_rank]
+    if lost:
+        _log.warning(
+            "rank %d: no state of former rank %s; its residuals start from zero",
+            rank,
+            ", ".join(map(str, lost)),
+        )
+    residuals = _sum([by_rank[old].residuals for old in wanted if old in by_rank])
+    return SavedState(first.step, rank, world_size, first.loss_scale, residuals)
+
+
+def _sum(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    total: dict[str, torch.Tensor] = dict(parts[0]) if parts else {}
+    for part in parts[1:]:
+        if {name: entry.shape for name, entry in part.items()} != {
+            name: entry.shape for name, entry in total.items()
+        }:
+            raise InvalidArgument("the states of two ranks have residuals of different names or shapes")
+        total = {name: entry.float() + part[name].float() for name, entry in total.items()}
+    return total

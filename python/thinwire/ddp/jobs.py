@@ -1,0 +1,95 @@
+"""What passes through the engine's queues, and the buffers it travels in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import torch
+
+from thinwire.ddp.frames import Contribution
+from thinwire.ddp.program import PieceProgram
+from thinwire.ddp.step import Failure, Step
+from thinwire.ddp.wire import Work
+
+
+class Slot:
+    """Buffers for one piece in one phase. They grow to the largest piece and stay."""
+
+    def __init__(self) -> None:
+        self.send, self.recv = (torch.empty(0, dtype=torch.uint8) for _ in range(2))
+
+    def ensure(self, send_bytes: int, recv_bytes: int) -> None:
+        """Make room, while nobody uses the slot."""
+        if self.send.numel() < send_bytes:
+            self.send = torch.zeros(send_bytes, dtype=torch.uint8)
+        if self.recv.numel() < recv_bytes:
+            self.recv = torch.zeros(recv_bytes, dtype=torch.uint8)
+
+
+@dataclass
+class Job:
+    """One bucket on its way. `left` counts the pieces that are not done; it starts at 1 for "not cut yet"."""
+
+    step: Step
+    bucket: int
+    is_last: bool
+    buffer: torch.Tensor
+    parameters: Sequence[torch.Tensor]
+    future: torch.futures.Future[torch.Tensor]
+    left: int = 1
+
+
+@dataclass
+class Item:
+    """One piece between two threads. `failure` is what this rank's frames say instead of values."""
+
+    job: Job
+    contribution: Contribution
+    piece: PieceProgram
+    slot: Slot
+    work: Work
+    failure: Failure | None
+
+
+@dataclass
+class PlainItem:
+    """A bucket of a dtype that is not compressed: summed as it is, with the weights beside it."""
+
+    job: Job
+    work: Work
+    weights: torch.Tensor
+    weights_work: Work
+
+
+@dataclass
+class EndItem:
+    """Follows the last piece of a job."""
+
+    job: Job
+
+
+class SlotQueue:
+    """The slots of one phase. Getting one waits until one is free."""
+
+    def __init__(self, count: int) -> None:
+        self._slots = [Slot() for _ in range(count)]
+        self._free: SimpleQueue[Slot] = SimpleQueue()
+        for slot in self._slots:
+            self._free.put(slot)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots."""
+        return sum(slot.send.nbytes + slot.recv.nbytes for slot in self._slots)
+
+    def get(self, send_bytes: int, recv_bytes: int) -> Slot:
+        """Take a slot with at least these bytes."""
+        slot = self._free.get()
+        slot.ensure(send_bytes, recv_bytes)
+        return slot
+
+    def put(self, slot: Slot) -> None:
+        """Give a slot back."""
+        self._free.put(slot)

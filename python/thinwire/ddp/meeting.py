@@ -1,0 +1,77 @@
+"""Small messages between ranks over a process group's store, and what is said when they disagree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, _get_process_group_store
+
+from thinwire.ddp.plan import canonical_json
+from thinwire.errors import InvalidArgument, Timeout, TransportError
+
+
+class Meeting:
+    """Exchanges small messages over a process group's store, each within `timeout` seconds.
+
+    Every HookState of a group has its own stretch of the store, numbered by how many the rank has made.
+    """
+
+    def __init__(self, process_group: dist.ProcessGroup, timeout: float) -> None:
+        self._rank, self._size, self._timeout = process_group.rank(), process_group.size(), timeout
+        base = PrefixStore("thinwire", _get_process_group_store(process_group))
+        number = base.add(f"made/{self._rank}", 1)
+        self.store = PrefixStore(str(number), base)
+        self._round = 0
+
+    def exchange(self, message: dict[str, Any], doing: str) -> list[dict[str, Any]]:
+        """Return the messages of all ranks in order. Collective. Raises Timeout naming who did not come."""
+        self._round += 1
+        keys = [f"round/{self._round}/{rank}" for rank in range(self._size)]
+        try:
+            self.store.set(keys[self._rank], canonical_json(message).decode())
+            self._wait(keys, doing)
+            return [json.loads(self.store.get(key)) for key in keys]
+        except RuntimeError as error:
+            raise TransportError(f"the process group's store does not answer: {error}") from error
+
+    def _wait(self, keys: Sequence[str], doing: str) -> None:
+        try:
+            self.store.wait(list(keys), timedelta(seconds=self._timeout))
+        except RuntimeError as error:
+            late = [str(rank) for rank, key in enumerate(keys) if not self.store.check([key])]
+            if not late:
+                raise
+            ranks = f"rank {late[0]} has" if len(late) == 1 else f"ranks {', '.join(late)} have"
+            raise Timeout(f"{ranks} not {doing} within {self._timeout:g} s (option timeout)") from error
+
+
+def require_equal(subject: str, descriptions: Sequence[Any]) -> None:
+    """Raise InvalidArgument that names the first difference between ranks, if there is one."""
+    for rank, other in enumerate(descriptions):
+        found = _first_difference(descriptions[0], other, "")
+        if found:
+            where, here, there = found
+            values = f"{_short(here)} on rank 0, {_short(there)} on rank {rank}"
+            raise InvalidArgument(f"ranks disagree on {subject}: {where} is {values}")
+
+
+def _first_difference(one: Any, other: Any, path: str) -> tuple[str, Any, Any] | None:
+    if one == other:
+        return None
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs = [(str(key), one.get(key), other.get(key)) for key in sorted({*one, *other})]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    else:
+        return path, one, other
+    deeper = (_first_difference(a, b, f"{path} {key}".strip()) for key, a, b in pairs)
+    return next(found for found in deeper if found)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else text[:197] + "..."

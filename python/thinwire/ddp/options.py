@@ -1,0 +1,104 @@
+"""The hook's options: one table of names and defaults, checked in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from thinwire import _core
+from thinwire._codecs import codec as make_codec
+from thinwire.ddp.policy import Policy, default_warmup
+from thinwire.errors import InvalidArgument, NotBuilt
+
+RESIDUAL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+NONFINITE = ("propagate", "raise")
+TRANSPORTS = ("auto", "c10d")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a HookState can be told. All ranks must be told the same.
+
+    Attributes:
+        codec: "int8", "int4", "sign1", "topk", "bf16", ... with parameters as in "int4:block=32"; see
+            `thinwire.codecs()`.
+        transport: "c10d" (Gloo), or "auto", which is the same for now.
+        small: matrices with fewer values than this go in 16 bit, as all one-dimensional parameters do.
+        warmup: steps of int4 at the start. None: 40 for sign1 and topk, 0 for the others.
+        feedback: keep what a codec loses and send it with the next step (codecs under 16 bit).
+        residual_dtype: "float32", or "bfloat16" for half the memory.
+        nonfinite: "propagate" lets NaN and infinity arrive as NaN on all ranks; "raise" raises NonFinite on
+            all ranks as well.
+        verify_every: compare the parameters of all ranks before every so many steps; 0 for never.
+        seed: of stochastic rounding.
+        force: run everything on a single rank too, where the bucket is otherwise left alone.
+        timeout: seconds that a collective call of HookState waits for the other ranks.
+        deadline: seconds that one transfer of gradients may take.
+    """
+
+    codec: str = "int8"
+    transport: str = "auto"
+    small: int = 4096
+    warmup: int | None = None
+    feedback: bool = True
+    residual_dtype: str = "float32"
+    nonfinite: str = "propagate"
+    verify_every: int = 0
+    seed: int = 0
+    force: bool = False
+    timeout: float = 30.0
+    deadline: float = 1800.0
+
+    @staticmethod
+    def parse(given: dict[str, Any]) -> Options:
+        """Return the options of a call. Raises InvalidArgument or NotBuilt saying what would be right."""
+        names = [field.name for field in fields(Options)]
+        for name in given:
+            if name not in names:
+                raise InvalidArgument(f"there is no option {name!r}; there are {', '.join(names)}")
+        options = Options(**given)
+        options._check()
+        return options
+
+    def _check(self) -> None:
+        make_codec(self.codec)
+        _one_of("residual_dtype", self.residual_dtype, tuple(RESIDUAL_DTYPES))
+        _one_of("nonfinite", self.nonfinite, NONFINITE)
+        if self.transport == "native":
+            raise NotBuilt("transport='native' is not part of this release; use 'c10d' or 'auto'")
+        _one_of("transport", self.transport, TRANSPORTS)
+        for name in ("small", "verify_every", "seed"):
+            _at_least(name, getattr(self, name), int, 0)
+        if self.warmup is not None:
+            _at_least("warmup", self.warmup, int, 0)
+        for name in ("timeout", "deadline"):
+            _at_least(name, getattr(self, name), (int, float), 0.001)
+        for name in ("feedback", "force"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidArgument(f"{name} is {getattr(self, name)!r}; it must be True or False")
+
+    @property
+    def spec(self) -> _core.CodecSpec:
+        """The codec with its parameters."""
+        return make_codec(self.codec).spec
+
+    def policy(self, protected: frozenset[torch.Tensor]) -> Policy:
+        """Return the codec policy; `protected` are the embeddings and the head."""
+        warmup = default_warmup(self.spec) if self.warmup is None else self.warmup
+        return Policy(self.spec, self.small, warmup, self.feedback, protected)
+
+    def description(self) -> dict[str, Any]:
+        """Return what all ranks must have in common."""
+        return {**asdict(self), "codec": str(self.spec), "wire version": _core.WIRE_VERSION}
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidArgument(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
+
+
+def _at_least(name: str, value: Any, kind: Any, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+        raise InvalidArgument(f"{name} is {value!r}; it must be a number of {least:g} or more")

@@ -1,0 +1,94 @@
+"""From a bucket to its program: the policy is asked, the bucket is cut, the ranks check that they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from thinwire import _core
+from thinwire.ddp.feedback import Residuals
+from thinwire.ddp.model import real_view
+from thinwire.ddp.plan import make_plan
+from thinwire.ddp.policy import Policy
+from thinwire.ddp.program import Identity, Program
+from thinwire.ddp.wire import Wire
+from thinwire.errors import Error, InvalidArgument
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A program, and what it was made for."""
+
+    parameters: tuple[int, ...]
+    dtype: torch.dtype
+    warm: bool
+    program: Program
+
+
+class Planner:
+    """Makes the program of every bucket once, and again when DDP rebuilds its buckets or the warm-up ends.
+
+    Used by one thread, in the order of buckets. `made` counts the programs.
+    """
+
+    def __init__(self, policy: Policy, residuals: Residuals, wire: Wire, identity: Identity) -> None:
+        self._policy = policy
+        self._residuals = residuals
+        self._wire = wire
+        self._identity = identity
+        self._known: dict[int, _Known] = {}
+        self.made = 0
+
+    def program(
+        self, bucket: int, buffer: torch.Tensor, parameters: Sequence[torch.Tensor], step: int
+    ) -> Program:
+        """Return the program of a bucket. Collective where it is new.
+
+        Raises InvalidArgument on all ranks if they differ in it, or if it cannot be made on one of them.
+        """
+        warm = self._policy.is_warm(step)
+        wanted = (tuple(map(id, parameters)), buffer.dtype, warm)
+        known = self._known.get(bucket)
+        if known is None or (known.parameters, known.dtype, known.warm) != wanted:
+            program = self._make(bucket, buffer, parameters, warm, step)
+            known = self._known[bucket] = _Known(*wanted, program)
+            self.made += 1
+        return known.program
+
+    def parameters(self) -> list[tuple[str, torch.Tensor]]:
+        """Return the parameters of all buckets so far, in order, with their positions for names."""
+        programs = (self._known[bucket].program for bucket in sorted(self._known))
+        parameters = [parameter for program in programs for parameter in program.parameters]
+        return [(f"parameter {i} of shape {tuple(p.shape)}", p) for i, p in enumerate(parameters)]
+
+    def _make(
+        self, bucket: int, buffer: torch.Tensor, parameters: Sequence[torch.Tensor], warm: bool, step: int
+    ) -> Program:
+        description = {
+            "bucket": bucket,
+            "step": step,
+            "dtype": str(buffer.dtype),
+            "shapes": [list(parameter.shape) for parameter in parameters],
+            "wire version": _core.WIRE_VERSION,
+            "failure": None,
+        }
+        sizes = [real_view(parameter).numel() for parameter in parameters]
+        codecs = [self._policy.codec_of(parameter, buffer.dtype, warm) for parameter in parameters]
+        keeps = [self._policy.keeps_residual(parameter) for parameter in parameters]
+        plan = make_plan(sizes, codecs, self._identity.size, description)
+        failure, program = None, None
+        try:
+            if sum(sizes) != buffer.numel():
+                found, wanted = buffer.numel(), sum(sizes)
+                raise InvalidArgument(f"bucket {bucket} has {found} values, its parameters {wanted}")
+            program = Program(plan, bucket, parameters, keeps, buffer.dtype, self._residuals, self._identity)
+        except Error as error:
+            failure = error
+        # A rank that failed still takes part: all ranks hear of it here, and none waits for its frames.
+        told = {**plan.description, "failure": str(failure)} if failure else plan.description
+        self._wire.agree(f"the plan of bucket {bucket}", told)
+        if failure is not None or program is None:
+            raise InvalidArgument(str(failure))
+        return program

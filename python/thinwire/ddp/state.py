@@ -1,0 +1,196 @@
+"""HookState: everything one rank's hook knows from one step to the next."""
+
+from __future__ import annotations
+
+import logging
+import math
+import weakref
+from typing import Any
+
+import torch.distributed as dist
+from torch import nn
+
+from thinwire.ddp.checkpoint import SavedState, merge_states
+from thinwire.ddp.engine import Engine
+from thinwire.ddp.feedback import Residuals
+from thinwire.ddp.meeting import require_equal
+from thinwire.ddp.model import check_model, named_parameters, real_view, unwrap
+from thinwire.ddp.options import RESIDUAL_DTYPES, Options
+from thinwire.ddp.planner import Planner
+from thinwire.ddp.policy import protected_parameters
+from thinwire.ddp.program import DTYPE_CODES, Identity
+from thinwire.ddp.report import Metrics, Report
+from thinwire.ddp.stepper import Stepper
+from thinwire.ddp.verify import Verifier
+from thinwire.ddp.wire import Wire
+from thinwire.errors import InvalidArgument
+
+_log = logging.getLogger("thinwire.ddp")
+
+
+class HookState:
+    """The state of `comm_hook` on one rank. The constructor is collective over the process group.
+
+    Args:
+        codec: how gradients are sent; "int8", "int4", "sign1", "topk:density=0.01", ... see
+            `thinwire.codecs()`.
+        model: the model, or its DDP wrapper: gives parameters their names in `state_dict`, and finds
+            embeddings and output head for sign1 and topk. `attach` passes it.
+        process_group: that of the DDP module; None for the default group.
+        transport: "auto" or "c10d".
+        scaler: the torch.amp.GradScaler in use, if any: a step it skips leaves the residuals alone, and they
+            follow its scale.
+        **options: see `thinwire.ddp.Options`.
+
+    Raises InvalidArgument (on all ranks if they were told different things), NotBuilt, Timeout (naming the
+    ranks that did not come).
+    """
+
+    def __init__(
+        self,
+        codec: str = "int8",
+        model: nn.Module | None = None,
+        process_group: dist.ProcessGroup | None = None,
+        transport: str = "auto",
+        scaler: Any = None,
+        **options: Any,
+    ) -> None:
+        self.options = Options.parse({"codec": str(codec), "transport": transport, **options})
+        group = _group(process_group)
+        self._rank, self._world_size = group.rank(), group.size()
+        if scaler is not None and not scaler.is_enabled():
+            scaler = None
+        inner = None if model is None else unwrap(model)
+        if inner is not None:
+            check_model(inner)
+        self._policy = self.options.policy(
+            protected_parameters(self.options.spec, inner.modules() if inner else ())
+        )
+        self._residuals = self._make_residuals(inner, scaler is not None)
+        self._metrics = Metrics()
+        self._wire: Wire | None = None
+        self._engine: Engine | None = None
+        if self._world_size > 1 or self.options.force:
+            told = {**self.options.description(), "scaler": scaler is not None, "model": inner is not None}
+            self._wire = Wire(group, told, self.options.timeout, self.options.deadline)
+            self._engine = self._make_engine(self._wire, inner)
+            weakref.finalize(self, self._engine.close)
+        strict = self.options.nonfinite == "raise"
+        self.stepper = Stepper(self._engine, self._residuals, self._metrics, self._world_size, scaler, strict)
+        """Used by `comm_hook`."""
+
+    def set_weight(self, weight: float) -> None:
+        """Set this rank's weight in the mean from the next step on. Default 1 / ranks.
+
+        The mean is the sum of weight times gradient. The weights of all ranks must add up to 1 in every step;
+        if not, backward raises InvalidArgument on all of them.
+        """
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, (int, float))
+            or not (math.isfinite(weight) and weight >= 0)
+        ):
+            raise InvalidArgument(f"a weight is a finite number of 0 or more, not {weight!r}")
+        if self._engine is None and weight != 1:
+            raise InvalidArgument(f"a single rank has weight 1, not {weight!r}")
+        self.stepper.weight = float(weight)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return this rank's state between two steps: the step's number, and copies of its residuals.
+
+        These are named after their parameters. A residual has the shape of its parameter. Every rank's
+        differs. To resume bit by bit, save and load each rank's own.
+        """
+        self.stepper.settle()
+        stepper = self.stepper
+        saved = SavedState(
+            stepper.number, self._rank, self._world_size, stepper.loss_scale, self._residuals.state()
+        )
+        return saved.as_dict()
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Take up a state that `state_dict` returned. Collective.
+
+        `state_dict` is this rank's own, or a list of those of several former ranks, whose number may differ:
+        old rank i goes to rank i mod the number of ranks, and residuals that meet are added. Another rank's
+        alone gives the step number; residuals then start from zero, which is logged.
+
+        Raises InvalidArgument on all ranks, and changes nothing, if names or shapes do not fit or ranks load
+        different steps; Timeout naming the ranks that did not call it.
+        """
+        self.stepper.settle()
+        failure, merged = None, None
+        try:
+            merged = merge_states(state_dict, self._rank, self._world_size)
+            if self._engine is not None:
+                self._residuals.check(merged.residuals)
+        except InvalidArgument as error:
+            failure = str(error)
+        self._agree_to_load(merged, failure)
+        if merged is not None:
+            self._apply(merged)
+
+    def report(self) -> Report:
+        """Return what the hook did since the last change of plan. Raises what no backward could raise."""
+        self.stepper.settle()
+        self.stepper.raise_pending()
+        values = {"codec": str(self._policy.codec), "world_size": self._world_size, **self._metrics.summary()}
+        values["residual_bytes"] = self._residuals.nbytes
+        values["buffer_bytes"] = self._engine.buffer_bytes if self._engine is not None else 0
+        return Report(values)
+
+    def close(self) -> None:
+        """End threads and connections; later buckets are refused. Raises what no backward could raise.
+
+        Happens by itself when the state is no longer used, and when Python ends.
+        """
+        self.stepper.settle()
+        if self._engine is not None:
+            self._engine.close()
+        self.stepper.raise_pending()
+
+    def _make_residuals(self, model: nn.Module | None, transactional: bool) -> Residuals:
+        names = None
+        if model is not None:
+            kept = self._policy.keeps_residual
+            named = named_parameters(model).items() if self._world_size > 1 or self.options.force else ()
+            names = {p: name for name, p in named if real_view(p).dtype in DTYPE_CODES and kept(p)}
+        return Residuals(RESIDUAL_DTYPES[self.options.residual_dtype], transactional, names)
+
+    def _make_engine(self, wire: Wire, model: nn.Module | None) -> Engine:
+        identity = Identity(wire.nonce, self._rank, self._world_size, self.options.seed)
+        planner = Planner(self._policy, self._residuals, wire, identity)
+        named = list(named_parameters(model).items()) if model is not None else None
+        verifier = Verifier(
+            self.options.verify_every, wire, planner.parameters if named is None else lambda: named
+        )
+        return Engine(wire, planner, self._residuals, verifier, self._metrics)
+
+    def _agree_to_load(self, merged: SavedState | None, failure: str | None) -> None:
+        """Raise InvalidArgument if a rank cannot load, or if they would go on at different steps."""
+        answer = {
+            "failure": failure,
+            "step": merged and merged.step,
+            "loss scale": merged and merged.loss_scale,
+        }
+        answers = self._wire.meet(answer, "called load_state_dict") if self._wire is not None else [answer]
+        for rank, other in enumerate(answers):
+            if other["failure"] is not None:
+                raise InvalidArgument(f"rank {rank}: {other['failure']}")
+        require_equal("the state to load", answers)
+
+    def _apply(self, merged: SavedState) -> None:
+        self.stepper.number, self.stepper.loss_scale = merged.step, merged.loss_scale
+        if self._engine is not None:
+            self._residuals.load(merged.residuals)
+        elif merged.residuals:
+            _log.warning("a single rank sends nothing: the residuals of the loaded state are dropped")
+
+
+def _group(process_group: dist.ProcessGroup | None) -> dist.ProcessGroup:
+    if not dist.is_available() or not dist.is_initialized():
+        raise InvalidArgument("torch.distributed is not initialised; call init_process_group first")
+    group = dist.group.WORLD if process_group is None else process_group
+    if not isinstance(group, dist.ProcessGroup):
+        raise InvalidArgument("this rank is not a member of the process group")
+    return group

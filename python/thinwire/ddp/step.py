@@ -1,0 +1,87 @@
+"""One training step as the engine sees it, and the errors that a step can end with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from thinwire.errors import (
+    CorruptFrame,
+    Error,
+    InvalidArgument,
+    NonFinite,
+    ReplicaMismatch,
+    Timeout,
+    TransportError,
+)
+
+OTHER_ERROR = 6
+_NUMBERED: dict[int, type[Error]] = {
+    1: InvalidArgument,
+    2: CorruptFrame,
+    3: TransportError,
+    4: Timeout,
+    5: ReplicaMismatch,
+    OTHER_ERROR: Error,
+}
+"""The errors an aborted frame can carry (docs/wire/frame.md)."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as an aborted frame carries it: the same on every rank that reads it."""
+
+    number: int
+    reason: str
+
+    @staticmethod
+    def of(error: BaseException) -> Failure:
+        """Describe an error."""
+        fits = (number for number, kind in _NUMBERED.items() if isinstance(error, kind))
+        number = next(fits, OTHER_ERROR)
+        return Failure(number, str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}")
+
+    def error(self) -> Error:
+        """Return the error to raise."""
+        return _NUMBERED.get(self.number, Error)(self.reason)
+
+
+@dataclass
+class Step:
+    """What belongs to one step. Made by the hook, filled by the engine's threads.
+
+    Attributes:
+        number: the frames' `step`.
+        weight: this rank's weight in the sum.
+        source, target: which array of the residuals the step reads and writes.
+        nonfinite: whether any value came out as NaN or infinite: the same on all ranks.
+        complete: whether every bucket is done.
+    """
+
+    number: int
+    weight: float
+    source: int
+    target: int
+    nonfinite: bool = False
+    complete: bool = False
+    _failures: dict[tuple[int, int, int], Error] = field(default_factory=dict)
+    _broken: Error | None = None
+
+    def fail(self, error: Error, bucket: int, piece: int = 0, owner: int = 0) -> None:
+        """Note an error that left the connections intact. The first one by place is raised, on every rank."""
+        self._failures.setdefault((bucket, piece, owner), error)
+
+    def fail_for_good(self, error: Error) -> None:
+        """Note that the engine cannot go on."""
+        self._broken = error
+
+    def error(self, raise_nonfinite: bool) -> Error | None:
+        """Return what the step ends with."""
+        if self._broken is not None:
+            return self._broken
+        if self._failures:
+            return self._failures[min(self._failures)]
+        if self.nonfinite and raise_nonfinite:
+            return NonFinite(
+                f"step {self.number}: a gradient, or the sum over the ranks, holds NaN or infinity"
+            )
+        return None

@@ -1,0 +1,156 @@
+"""The beginning and the end of a step, as DDP's calls of the hook tell them."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from thinwire.ddp.engine import Engine
+from thinwire.ddp.feedback import Residuals
+from thinwire.ddp.jobs import Job
+from thinwire.ddp.model import check_device
+from thinwire.ddp.report import Metrics, plain_bytes
+from thinwire.ddp.step import Step
+from thinwire.errors import Error, InvalidArgument
+
+
+class Stepper:
+    """Hands buckets to the engine, step by step, and keeps an error until it can be raised.
+
+    A step begins with DDP's bucket 0 and is over when DDP has taken back its last bucket: calls are never
+    counted, as DDP rebuilds its buckets after the first iteration.
+
+    Attributes:
+        number: the next step's number.
+        weight: this rank's weight in the next step's sum.
+        loss_scale: what the residuals are multiplied with.
+        ddp: the DDP module this serves, if known.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | None,
+        residuals: Residuals,
+        metrics: Metrics,
+        world_size: int,
+        scaler: Any,
+        strict: bool,
+    ) -> None:
+        self.number = 0
+        self.weight = 1 / world_size
+        self.loss_scale = 1.0
+        self.ddp: weakref.ref[DistributedDataParallel] | None = None
+        self._engine = engine
+        self._residuals = residuals
+        self._metrics = metrics
+        self._world_size = world_size
+        self._scaler = scaler
+        self._strict = strict
+        self._step: Step | None = None
+        self._error: Error | None = None
+        self._programs = 0
+        self._began = self._ended = self._last_end = 0.0
+
+    def take(self, bucket: Any) -> torch.futures.Future[torch.Tensor]:
+        """Take a dist.GradBucket of this step; bucket 0 begins one. The future completes whatever happens."""
+        if bucket.index() == 0 or self._step is None:
+            self._step = self._begin()
+        future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        job = Job(self._step, bucket.index(), bucket.is_last(), bucket.buffer(), bucket.parameters(), future)
+        refusal = self._refusal(job.buffer)
+        if self._engine is not None and refusal is None:
+            self._count(job.buffer.nbytes)
+            self._engine.submit(job)
+            return future
+        if refusal is not None:
+            job.step.fail(refusal, job.bucket)
+        job.step.complete |= job.is_last
+        future.set_result(job.buffer)
+        return future
+
+    def backward_ended(self) -> None:
+        """Note the moment from which backward only waits."""
+        self._ended = time.perf_counter()
+
+    def end(self) -> None:
+        """End the step when DDP has taken back all buckets. Raises its error, or an earlier one."""
+        self._measure()
+        self.settle()
+        self.raise_pending()
+
+    def settle(self) -> None:
+        """Close the books of a complete step: residuals become current if it was finite and had no error."""
+        step = self._step
+        if step is None or not step.complete:
+            return
+        self._step = None
+        error = step.error(self._strict)
+        self._error = self._error or error
+        if error is None and not step.nonfinite:
+            self._residuals.commit()
+        self._metrics.steps += 1
+        self._metrics.nonfinite_steps += step.nonfinite
+
+    @property
+    def has_pending_error(self) -> bool:
+        """Whether an error waits to be raised."""
+        return self._error is not None
+
+    def raise_pending(self) -> None:
+        """Raise the error that waits, if there is one, and forget it."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _begin(self) -> Step:
+        self.settle()
+        if self._engine is not None and self._engine.programs_made != self._programs:
+            self._programs = self._engine.programs_made
+            self._metrics.reset()
+            self._last_end = 0.0
+        self._metrics.bucket_bytes = []
+        self._began = time.perf_counter()
+        self._follow_loss_scale()
+        step = Step(self.number, self.weight, self._residuals.source, self._residuals.target)
+        self.number += 1
+        return step
+
+    def _follow_loss_scale(self) -> None:
+        scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
+        if scale != self.loss_scale:
+            self._residuals.rescale(scale / self.loss_scale)
+        self.loss_scale = scale
+
+    def _refusal(self, buffer: torch.Tensor) -> Error | None:
+        """Return why this bucket cannot be reduced."""
+        if self._engine is None:
+            return None
+        if not self._engine.usable:
+            return InvalidArgument("this HookState was closed, or made before a fork; make a new one")
+        if buffer.layout != torch.strided:
+            return InvalidArgument("sparse gradients cannot be compressed: use sparse=False in embeddings")
+        ddp = self.ddp() if self.ddp is not None else None
+        if ddp is not None and ddp._join_config.enable and not ddp._divide_by_initial_world_size:
+            return InvalidArgument(
+                "join(divide_by_initial_world_size=False) does not work with a hook; use True"
+            )
+        try:
+            check_device("a gradient", buffer)
+        except Error as error:
+            return error
+        return None
+
+    def _count(self, nbytes: int) -> None:
+        self._metrics.bucket_bytes.append(nbytes)
+        self._metrics.plain_bytes += plain_bytes(nbytes, self._world_size)
+
+    def _measure(self) -> None:
+        now = time.perf_counter()
+        self._metrics.waiting_seconds += now - self._ended
+        self._metrics.backward_seconds += self._ended - self._began
+        self._metrics.step_seconds += now - (self._last_end or self._began)
+        self._last_end = now

@@ -1,0 +1,180 @@
+"""The c10d transport: two private Gloo groups over the ranks of a process group, one for each phase.
+
+They are made here, not by `dist.new_group`. A private group keeps this library's collectives out of the order
+of everybody else's, needs no barrier with ranks outside a sub-group, and its sockets close when it is
+dropped, so that a rank that gives up releases the others. (`new_group(use_local_synchronization=True)` names
+a group after the number of groups a rank has made, which differs between ranks that are members of different
+sub-groups, and a name that was used before finds dead addresses.)
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import (  # type: ignore[attr-defined]
+    AllgatherOptions,
+    AllreduceOptions,
+    AllToAllOptions,
+    PrefixStore,
+)
+
+from thinwire import _core
+from thinwire.ddp.meeting import Meeting, require_equal
+from thinwire.ddp.plan import canonical_json
+from thinwire.errors import PeerLost, Timeout, TransportError
+
+_HASH_BYTES = 8
+
+
+class Wire:
+    """What one rank needs to talk to the others. The constructor is collective.
+
+    Args:
+        process_group: gives the ranks and the store; it is not communicated over.
+        description: plain values that must be equal on all ranks; see `agree`.
+        timeout: seconds the constructor waits for the other ranks.
+        deadline: seconds one collective may take.
+
+    Attributes `rank` and `size` are those of `process_group`; `nonce` is a random number all ranks share.
+    Raises InvalidArgument on all ranks if descriptions differ, Timeout naming the ranks that did not come.
+    """
+
+    def __init__(
+        self, process_group: dist.ProcessGroup, description: dict[str, Any], timeout: float, deadline: float
+    ) -> None:
+        self.rank, self.size = process_group.rank(), process_group.size()
+        self._deadline = timedelta(seconds=deadline)
+        self._meeting = Meeting(process_group, timeout)
+        hello = {"nonce": secrets.randbits(63), "description": description}
+        answers = self._meeting.exchange(hello, "made its HookState")
+        require_equal("the hook's options", [answer["description"] for answer in answers])
+        self.nonce: int = answers[0]["nonce"]
+        self._groups = [self._make_group(phase, timeout) for phase in ("1", "2")]
+        # Who leaves early must not cut off a rank that is still connecting.
+        self._meeting.exchange({}, "connected to the other ranks")
+        self._closing: threading.Thread | None = None
+
+    def all_to_all(
+        self, recv: torch.Tensor, send: torch.Tensor, recv_sizes: Sequence[int], send_sizes: Sequence[int]
+    ) -> Work:
+        """Start phase 1: send `send_sizes[r]` bytes to each rank r, receive `recv_sizes[r]` bytes from it."""
+        options = AllToAllOptions()
+        options.timeout = self._deadline
+        return self._start(0, lambda group: group.alltoall_base(recv, send, recv_sizes, send_sizes, options))
+
+    def all_gather(self, recv: torch.Tensor, send: torch.Tensor) -> Work:
+        """Start phase 2: send the bytes of `send` to every rank; `recv` gets as many from each, in order."""
+        options = AllgatherOptions()
+        options.timeout = self._deadline
+        return self._start(1, lambda group: group._allgather_base(recv, send, options))
+
+    def all_reduce(self, values: torch.Tensor) -> Work:
+        """Start a plain sum of `values` over all ranks, in place, in the order of phase 1."""
+        options = AllreduceOptions()
+        options.timeout = self._deadline
+        return self._start(0, lambda group: group.allreduce([values], options))
+
+    def gather(self, data: bytes) -> list[bytes]:
+        """Return every rank's `data`, which may differ in length. Waits; in the order of phase 1."""
+        lengths = [int.from_bytes(n, "little") for n in self._gather_equal(len(data).to_bytes(8, "little"))]
+        padded = self._gather_equal(data.ljust(max(lengths), b"\0"))
+        return [entry[:length] for entry, length in zip(padded, lengths, strict=True)]
+
+    def agree(self, subject: str, description: dict[str, Any]) -> None:
+        """Raise InvalidArgument on all ranks unless all came with the same description. As `gather`.
+
+        Costs eight bytes a rank if they did; if not, the descriptions cross too, so that the message can name
+        the first difference.
+        """
+        text = canonical_json(description)
+        hashes = self._gather_equal(_core.xxh3_64(text).to_bytes(_HASH_BYTES, "little"))
+        if len(set(hashes)) > 1:
+            require_equal(subject, [json.loads(entry) for entry in self.gather(text)])
+
+    def meet(self, answer: dict[str, Any], doing: str) -> list[dict[str, Any]]:
+        """Return every rank's `answer`, over the store: for the main thread, the groups being the engine's.
+
+        `doing` completes "rank 1 has not ..." for the Timeout that is raised where a rank does not come.
+        """
+        return self._meeting.exchange(answer, doing)
+
+    def close(self) -> None:
+        """Close the connections as soon as what is under way has ended. Does not wait for that.
+
+        Peers that wait for this rank then get PeerLost.
+        """
+        groups, self._groups = self._groups, []
+        if groups:
+            # The last reference to a group waits for its collectives, so another thread drops it.
+            self._closing = threading.Thread(target=groups.clear, name="thinwire-close", daemon=True)
+            self._closing.start()
+
+    def wait_closed(self, seconds: float) -> None:
+        """Wait at most `seconds` for what `close` began.
+
+        Without that, Python could end meanwhile: it unwinds its threads then, which inside Gloo's destructors
+        aborts the process.
+        """
+        if self._closing is not None:
+            self._closing.join(seconds)
+
+    def _make_group(self, phase: str, timeout: float) -> dist.ProcessGroupGloo:
+        store = PrefixStore(phase, self._meeting.store)
+        try:
+            return dist.ProcessGroupGloo(store, self.rank, self.size, timedelta(seconds=timeout))
+        except RuntimeError as error:
+            raise self.translate(error) from error
+
+    def _gather_equal(self, data: bytes) -> list[bytes]:
+        """Return every rank's `data`, all of one length."""
+        send = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        recv = torch.empty(self.size * len(data), dtype=torch.uint8)
+        options = AllgatherOptions()
+        options.timeout = self._deadline
+        self._start(0, lambda group: group._allgather_base(recv, send, options)).wait()
+        everything = recv.numpy().tobytes()
+        return [everything[r * len(data) : (r + 1) * len(data)] for r in range(self.size)]
+
+    def _start(self, phase: int, launch: Callable[[Any], Any]) -> Work:
+        groups = self._groups
+        if not groups:
+            raise TransportError("the connections were closed")
+        try:
+            return Work(launch(groups[phase]), self)
+        except RuntimeError as error:
+            raise self.translate(error) from error
+
+    def translate(self, error: RuntimeError) -> Timeout | TransportError:
+        """Return the error of this library that says what Gloo said."""
+        text = str(error).split("This is typically caused by")[0].strip()
+        if "timed out" in text.lower() or "timeout" in text.lower():
+            return Timeout(f"no answer within {self._deadline.total_seconds():g} s (option deadline): {text}")
+        if self.size == 2:
+            return PeerLost(f"rank {1 - self.rank} is gone: {text}", 1 - self.rank)
+        return PeerLost(f"a rank is gone: {text}")
+
+
+class Work:
+    """A collective under way since `started` (perf_counter)."""
+
+    __slots__ = ("_wire", "_work", "started")
+
+    def __init__(self, work: Any, wire: Wire) -> None:
+        self._work = work
+        self._wire = wire
+        self.started = time.perf_counter()
+
+    def wait(self) -> None:
+        """Wait until it is done. Raises PeerLost or Timeout."""
+        try:
+            self._work.wait()
+        except RuntimeError as error:
+            raise self._wire.translate(error) from error

@@ -1,0 +1,515 @@
+"""What a HookState keeps: residuals through saving, resizing and loss scaling; weights; warm-up; report."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ddp.ranks import Ranks
+from ddp.training import Net, Weights, assert_replicas, attached, flat, make_ddp, noise, plain_step, train
+from thinwire import InvalidArgument, Timeout
+from thinwire.ddp import HookState, attach, comm_hook
+from thinwire.ddp.checkpoint import merge_states
+
+Saved = dict[str, Any]
+
+
+def _steps(ddp: DistributedDataParallel, optimizer: torch.optim.Optimizer, rank: int, numbers: range) -> None:
+    for number in numbers:
+        optimizer.zero_grad()
+        plain_step(ddp, rank, number)
+        optimizer.step()
+
+
+def _resume(rank: int, codec: str, with_model: bool) -> None:
+    """Training that is saved and taken up again ends with the same bits as training that was not.
+
+    With find_unused_parameters DDP does not rebuild its buckets after the first iteration. Where it does, the
+    first step after a restart cuts the parameters in another order, so other ranks round first.
+    """
+
+    def start() -> tuple[DistributedDataParallel, HookState, torch.optim.Optimizer]:
+        ddp = make_ddp(find_unused_parameters=True)
+        if with_model:
+            state = attach(ddp, codec, warmup=3)
+        else:
+            state = HookState(codec, warmup=3)
+            ddp.register_comm_hook(state, comm_hook)
+        return ddp, state, torch.optim.Adam(ddp.parameters(), 1e-3)
+
+    ddp, state, optimizer = start()
+    _steps(ddp, optimizer, rank, range(6))
+    saved = (ddp.state_dict(), state.state_dict(), optimizer.state_dict())
+    saved = torch.load(_bytes_of(saved), weights_only=True)
+    _steps(ddp, optimizer, rank, range(6, 10))
+
+    again, other, second = start()
+    again.load_state_dict(saved[0])
+    other.load_state_dict(saved[1])
+    second.load_state_dict(saved[2])
+    _steps(again, second, rank, range(6, 10))
+    assert torch.equal(flat(ddp), flat(again))
+    for name, residual in state.state_dict()["residuals"].items():
+        assert torch.equal(residual, other.state_dict()["residuals"][name]), name
+    state.close()
+    other.close()
+
+
+def _bytes_of(value: Any) -> Any:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    return buffer
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+@pytest.mark.parametrize("codec", ["int8", "sign1", "topk", "int4:rounding=stochastic"])
+def test_resuming_gives_the_same_bits(ranks: Callable[[int], Ranks], codec: str, with_model: bool) -> None:
+    ranks(2)(_resume, codec, with_model)
+
+
+def _contents(rank: int) -> None:
+    ddp, state = attached("int8")
+    train(ddp, rank, 3)
+    saved = state.state_dict()
+    tensors = saved.pop("residuals")
+    assert json.loads(json.dumps(saved)) == saved
+    assert saved == {"version": 1, "step": 3, "rank": rank, "world_size": 2, "loss_scale": 1.0}
+    wanted = {name: p.shape for name, p in ddp.module.named_parameters() if p.dim() == 2}
+    assert {name: r.shape for name, r in tensors.items()} == wanted
+    assert all(type(r) is torch.Tensor and r.any() for r in tensors.values())
+    state.close()
+
+
+def test_a_state_dict_is_plain_and_named(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_contents)
+
+
+def _channels_last(rank: int) -> None:
+    """A residual is saved in logical order, whatever the memory order of its parameter."""
+    conv = nn.Conv2d(16, 48, 3, bias=False).to(memory_format=torch.channels_last)
+    ddp, state = attached("int4", conv)
+    gradient = noise(rank, 0, 48, 16, 3, 3)
+    (_weight_through(ddp) * gradient).sum().backward()
+    total = gradient.double() / 2 - state.state_dict()["residuals"]["weight"].double()
+    dist.all_reduce(total)
+    assert (conv.weight.grad.double() - total).norm() < 1e-6 * total.norm()
+    state.close()
+
+
+def _weight_through(ddp: DistributedDataParallel) -> torch.Tensor:
+    """Return, through DDP's forward, the convolution's weight: unit inputs, one a place."""
+    units = torch.eye(16 * 9).reshape(144, 16, 3, 3)
+    return ddp(units).reshape(144, 48).t().reshape(48, 16, 3, 3)
+
+
+def test_a_residual_has_its_parameters_order(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_channels_last)
+
+
+def _wrong_state(rank: int) -> None:
+    ddp, state = attached("int8")
+    train(ddp, rank, 2)
+    good = state.state_dict()
+    first = good["residuals"]["first.weight"]
+    bad = {
+        "has no residual for parameter first.weight": {"residuals": {"middle.weight": first}},
+        "which this model has not": {"residuals": {**good["residuals"], "other": first}},
+        r"has shape \(64, 96\), the parameter \(96, 64\)": {
+            "residuals": {**good["residuals"], "first.weight": first.t()}
+        },
+        "has version 9": {"version": 9},
+    }
+    for message, change in bad.items():
+        with pytest.raises(InvalidArgument, match=message):
+            state.load_state_dict({**good, **change} if rank == 1 else good)  # one rank's is bad: all refuse
+    with pytest.raises(InvalidArgument, match="not a state_dict"):
+        state.load_state_dict({"step": 3})
+    with pytest.raises(InvalidArgument, match="step is 2 on rank 0, 3 on rank 1"):
+        state.load_state_dict({**good, "step": 2 + rank})
+    assert torch.equal(state.state_dict()["residuals"]["first.weight"], first)
+    state.load_state_dict(good)
+    train(ddp, rank, 2)
+    assert_replicas(ddp)
+    state.close()
+
+
+def test_a_state_that_does_not_fit_is_refused_by_all(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_wrong_state)
+
+
+def _one_loads(rank: int) -> None:
+    _, state = attached("int8", timeout=2.0)
+    saved = state.state_dict()
+    if rank == 0:
+        with pytest.raises(Timeout, match="rank 1 has not called load_state_dict"):
+            state.load_state_dict(saved)
+
+
+def test_a_rank_that_does_not_load_is_named(fresh_ranks: Callable[[int], Ranks]) -> None:
+    fresh_ranks(2)(_one_loads)
+
+
+def _save_of(rank: int) -> Saved:
+    ddp, state = attached("sign1", warmup=0)
+    train(ddp, rank, 3)
+    saved = state.state_dict()
+    state.close()
+    saved["residuals"] = {name: r.tolist() for name, r in saved["residuals"].items()}  # across processes
+    return saved
+
+
+def _load_all(rank: int, states: list[Saved]) -> tuple[int, float]:
+    for saved in states:
+        saved["residuals"] = {name: torch.tensor(r) for name, r in saved["residuals"].items()}
+    ddp, state = attached("sign1", warmup=0)
+    state.load_state_dict(states)
+    loaded = state.state_dict()
+    mine = [s["residuals"] for s in states if s["rank"] % dist.get_world_size() == rank]
+    for name, residual in loaded["residuals"].items():
+        wanted = sum((part[name] for part in mine), torch.zeros_like(residual))
+        assert torch.equal(residual, wanted)
+    train(ddp, rank, 2)
+    assert_replicas(ddp)
+    state.close()
+    return loaded["step"], float(sum(r.double().sum() for r in loaded["residuals"].values()))
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (2, 3)])
+def test_residuals_survive_another_number_of_ranks(
+    ranks: Callable[[int], Ranks], before: int, after: int
+) -> None:
+    saved = ranks(before)(_save_of)
+    loaded = ranks(after)(_load_all, saved)
+    total = sum(torch.tensor(r, dtype=torch.float64).sum() for s in saved for r in s["residuals"].values())
+    assert [step for step, _ in loaded] == [3] * after
+    assert sum(part for _, part in loaded) == pytest.approx(float(total), abs=1e-6)
+
+
+def _saved(rank: int, world_size: int) -> Saved:
+    residuals = {"w": torch.full((2,), float(rank + 1))}
+    return {
+        "version": 1,
+        "step": 5,
+        "rank": rank,
+        "world_size": world_size,
+        "loss_scale": 1.0,
+        "residuals": residuals,
+    }
+
+
+def test_another_ranks_state_gives_the_step_and_no_residuals(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "thinwire.ddp"):
+        merged = merge_states(_saved(0, 2), 1, 2)
+    assert (merged.step, merged.residuals) == (5, {})
+    assert len(caplog.records) == 1
+    assert "residuals start from zero" in caplog.text
+
+
+def test_a_lost_ranks_residuals_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "thinwire.ddp"):
+        merged = merge_states([_saved(0, 4), _saved(3, 4)], 0, 2)
+        assert merged.residuals["w"].tolist() == [1.0, 1.0]
+        assert merge_states([_saved(0, 4), _saved(2, 4)], 0, 2).residuals["w"].tolist() == [4.0, 4.0]
+        assert merge_states(_saved(1, 2), 1, 2).residuals["w"].tolist() == [2.0, 2.0]
+    assert len(caplog.records) == 1
+    assert "former rank 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "states", [[], 7, [_saved(0, 2), _saved(0, 2)], [_saved(0, 2), _saved(1, 3)], [_saved(0, 2), {}]]
+)
+def test_states_that_do_not_belong_together(states: Any) -> None:
+    with pytest.raises(InvalidArgument):
+        merge_states(states, 0, 2)
+
+
+def _weights(rank: int) -> None:
+    model = Weights((80, 80), (9,))
+    ddp, state = attached("int8", model)
+    gradients = [noise(rank, 0, 80, 80), noise(rank, 1, 9)]
+    state.set_weight([0.75, 0.25][rank])
+    for _ in range(2):  # it stays
+        ddp.zero_grad()
+        ddp(gradients).backward()
+        for parameter, gradient in zip(model.weights, gradients, strict=True):
+            mean = gradient * [0.75, 0.25][rank]
+            dist.all_reduce(mean)
+            assert (parameter.grad - mean).norm() < 0.02 * mean.norm()
+    state.set_weight(0.5 + 0.1 * rank)
+    with pytest.raises(InvalidArgument, match=r"must add up to 1, not 1\.1"):
+        ddp(gradients).backward()
+    state.set_weight(0.5)
+    ddp(gradients).backward()
+    state.close()
+
+
+def test_weights(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_weights)
+
+
+def _weights_fp64(rank: int) -> None:
+    model = Weights((80, 80), dtype=torch.float64)
+    ddp, state = attached("int8", model)
+    gradient = noise(rank, 0, 80, 80).double()
+    state.set_weight([0.75, 0.25][rank])
+    ddp([gradient]).backward()
+    mean = gradient * [0.75, 0.25][rank]
+    dist.all_reduce(mean)
+    assert torch.equal(model.weights[0].grad, mean)
+    state.set_weight(0.75)
+    with pytest.raises(InvalidArgument, match=r"must add up to 1, not 1\.5"):
+        ddp([gradient]).backward()
+    state.close()
+
+
+def test_weights_of_uncompressed_buckets(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_weights_fp64)
+
+
+def _scaler_overflow(rank: int, residual_dtype: str) -> None:
+    """A step that GradScaler skips leaves the residuals as they were; a new loss scale rescales them."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=1000)
+    ddp, state = attached("int4", scaler=scaler, residual_dtype=residual_dtype)
+    optimizer = torch.optim.SGD(ddp.parameters(), 0.01)
+
+    def step(number: int, poison: float = 1.0) -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = ddp(noise(rank, number, 4, 64)).float().square().mean()
+        scaler.scale(loss * poison).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    step(0)
+    step(1)
+    before, parameters = state.state_dict(), flat(ddp)
+    assert before["loss_scale"] == 64
+    step(2, float("inf") if rank == 1 else 1.0)
+    assert scaler.get_scale() == 32  # all ranks saw it
+    assert torch.equal(flat(ddp), parameters)
+    after = state.state_dict()
+    for name, residual in before["residuals"].items():
+        assert torch.equal(after["residuals"][name], residual)
+    step(3)
+    assert state.state_dict()["loss_scale"] == 32
+    assert state.report().as_dict()["nonfinite_steps"] == 1
+    assert_replicas(ddp)
+    state.close()
+
+
+@pytest.mark.parametrize("residual_dtype", ["float32", "bfloat16"])
+def test_grad_scaler(ranks: Callable[[int], Ranks], residual_dtype: str) -> None:
+    ranks(2)(_scaler_overflow, residual_dtype)
+
+
+class _Scale:
+    """What the hook uses of a GradScaler."""
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+
+    def is_enabled(self) -> bool:
+        return True
+
+    def get_scale(self) -> float:
+        return self.scale
+
+
+def _scale_changes(rank: int) -> None:
+    """Nothing is lost when the loss scale changes: everything is counted in unscaled gradients."""
+    scaler = _Scale()
+    model = Weights((80, 80))
+    ddp, state = attached("sign1", model, scaler=scaler, warmup=0)
+    given = torch.zeros(80, 80, dtype=torch.float64)
+    delivered = torch.zeros(80, 80, dtype=torch.float64)
+    for step, scale in enumerate([1024.0, 1024.0, 256.0, 4096.0, 4096.0]):
+        scaler.scale = scale
+        gradient = noise(rank, step, 80, 80)
+        ddp.zero_grad()
+        ddp([gradient * scale]).backward()
+        given += gradient.double() / 2
+        delivered += model.weights[0].grad.double() / scale
+    saved = state.state_dict()
+    total = given - saved["residuals"]["weights.0"].double() / saved["loss_scale"]
+    dist.all_reduce(total)
+    assert (delivered - total).norm() < 1e-6 * total.norm()
+    state.close()
+
+
+def _scaler_comes_later(rank: int, codec: str) -> None:
+    """A state that was saved without a scaler is taken up with one, and the other way round."""
+    model = Weights((80, 80))
+    given = torch.zeros(80, 80, dtype=torch.float64)
+    delivered = torch.zeros(80, 80, dtype=torch.float64)
+    saved = None
+    for step, scale in enumerate([1.0, 512.0, 1.0]):
+        scaler = _Scale() if scale != 1 else None
+        if scaler:
+            scaler.scale = scale
+        ddp, state = attached(codec, model, scaler=scaler, warmup=0)
+        if saved is not None:
+            state.load_state_dict(saved)
+        gradient = noise(rank, step, 80, 80)
+        ddp.zero_grad()
+        ddp([gradient * scale]).backward()
+        given += gradient.double() / 2
+        delivered += model.weights[0].grad.double() / scale
+        saved = state.state_dict()
+        state.close()
+    total = given - saved["residuals"]["weights.0"].double()
+    dist.all_reduce(total)
+    assert (delivered - total).norm() < 1e-6 * total.norm()
+
+
+def test_a_scaler_that_comes_and_goes(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_scaler_comes_later, "sign1")
+
+
+def test_residuals_follow_the_loss_scale(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_scale_changes)
+
+
+def _scaler_memory(rank: int) -> tuple[int, int]:
+    found = []
+    for scaler in (None, _Scale()):
+        _, state = attached("int8", scaler=scaler)
+        found.append(state.report().as_dict()["residual_bytes"])
+        state.close()
+    _, state = attached("int8", feedback=False)
+    assert state.report().as_dict()["residual_bytes"] == 0
+    state.close()
+    return found[0], found[1]
+
+
+def test_a_scaler_takes_a_second_array(ranks: Callable[[int], Ranks]) -> None:
+    for without, with_scaler in ranks(2)(_scaler_memory):
+        assert with_scaler == 2 * without > 0
+
+
+class _LanguageModel(nn.Module):
+    """An embedding, a body, and a head with as many outputs as the embedding has rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(128, 64)
+        self.body = Net()
+        self.head = nn.Linear(64, 128, bias=False)
+        self.unrelated = nn.Linear(64, 80)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.body(self.embedding(tokens))
+        return self.head(x).sum() + self.unrelated(x).sum()
+
+
+def _codecs_in_use(state: HookState) -> dict[str, str]:
+    names = {id(p): name for p, name in state._residuals._names.items()}
+    known = state._engine._planner._known.values()
+    found = {}
+    for program in (entry.program for entry in known):
+        for parameter, codec in zip(program.parameters, program.plan.description["codecs"], strict=True):
+            found[names.get(id(parameter), f"small {tuple(parameter.shape)}")] = codec
+    return found
+
+
+def _policy(rank: int) -> list[dict[str, str]]:
+    ddp, state = attached("sign1", _LanguageModel(), {"bucket_cap_mb": 25}, warmup=2)
+    found = []
+    for step in range(4):
+        tokens = torch.randint(0, 128, (8,), generator=torch.Generator().manual_seed(rank + step))
+        ddp.zero_grad()
+        ddp(tokens).backward()
+        found.append(_codecs_in_use(state))
+    state.close()
+    return found
+
+
+def test_policy_and_warm_up(ranks: Callable[[int], Ranks]) -> None:
+    for found in ranks(2)(_policy):
+        for step, codecs in enumerate(found):
+            assert codecs["embedding.weight"] == codecs["head.weight"] == "int8"
+            body = {codecs[f"body.{name}.weight"] for name in ("first", "middle", "last")}
+            assert body | {codecs["unrelated.weight"]} == {"int4" if step < 2 else "sign1"}
+            assert {codec for name, codec in codecs.items() if name.startswith("small")} == {"bf16"}
+
+
+def _report(rank: int) -> tuple[dict[str, Any], str]:
+    ddp, state = attached("int8", Weights((1000, 1000), (1000, 1000)))
+    gradients = [noise(rank, i, 1000, 1000) for i in range(2)]
+    for _ in range(17):
+        ddp.zero_grad()
+        ddp(gradients).backward()
+    report = state.report()
+    state.close()
+    return report.as_dict(), str(report)
+
+
+def test_the_report(ranks: Callable[[int], Ranks]) -> None:
+    for values, text in ranks(2)(_report):
+        assert values["steps"] == 15  # since DDP rebuilt its buckets
+        assert values["bytes_plain"] == 8_000_000
+        assert values["ratio"] == pytest.approx(4 / 1.0078, rel=0.01)
+        assert 0.001 < values["relative_error"] < 0.02
+        assert all(seconds > 0 for seconds in values["seconds"].values())
+        assert values["bytes_per_second"] > 1e6
+        assert values["pays"] in (True, False)
+        assert "7.629 MiB" in text
+        assert len(text.splitlines()) > 8
+
+
+def _report_in_backward(rank: int) -> None:
+    ddp, state = attached("int8")
+    ddp.module.first.weight.register_hook(lambda gradient: state.report() and None)
+    train(ddp, rank, 3)
+    assert_replicas(ddp)
+    assert state.state_dict()["step"] == 3
+    state.close()
+
+
+def test_a_report_in_the_middle_of_backward(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_report_in_backward)
+
+
+def _single(rank: int) -> None:
+    lonely = [dist.new_group([r]) for r in range(dist.get_world_size())][rank]
+    model = Weights((80, 80), (9,))
+    ddp = DistributedDataParallel(model, process_group=lonely)
+    state = attach(ddp, "sign1")
+    gradients = [noise(rank, 0, 80, 80), noise(rank, 1, 9)]
+    ddp(gradients).backward()
+    for parameter, gradient in zip(model.weights, gradients, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+    assert state.state_dict()["residuals"] == {}
+    state.set_weight(1)
+    with pytest.raises(InvalidArgument, match="has weight 1"):
+        state.set_weight(0.5)
+    state.load_state_dict(state.state_dict())
+    state.close()
+
+    forced = DistributedDataParallel(Weights((80, 80), (9,)), process_group=lonely)
+    state = attach(forced, "sign1", warmup=0, force=True)
+    given, delivered = torch.zeros(80, 80).double(), torch.zeros(80, 80).double()
+    for step in range(3):
+        gradient = noise(rank, step, 80, 80)
+        forced.zero_grad()
+        forced([gradient, gradients[1]]).backward()
+        given += gradient
+        delivered += forced.module.weights[0].grad
+    residual = state.state_dict()["residuals"]["weights.0"]
+    assert residual.norm() > 1
+    assert (delivered + residual - given).norm() < 1e-6 * given.norm()
+    state.close()
+
+
+def test_a_single_rank(ranks: Callable[[int], Ranks]) -> None:
+    """Nothing happens to the bucket, unless everything is forced to run."""
+    ranks(2)(_single)
