@@ -1,0 +1,77 @@
+# Every target makes what it needs in .venv and build/; a second run does only what has changed. 'make help' lists them.
+#
+# Settings, as in 'make test THINWIRE_CUDA=ON':
+#   PYTHON           the Python that .venv is made from; default: the first of python3, python3.14, ... 3.10 that serves
+#   TORCH            torch in place of the pinned one: TORCH=torch==2.12.1, or the path of a wheel
+#   THINWIRE_CUDA    ON, OFF or AUTO: compile the CUDA kernels. Default: OFF for development, AUTO for a wheel
+#   CUDA_ARCH        the architecture that 'make cuda' compiles for; default 90
+#   ARGS             more arguments for the program that the target runs: make demo ARGS='--rate 1gbit'
+
+CUDA_ARCH ?= 90
+
+development = PYTHON=$$(sh scripts/needs.sh) && \
+  THINWIRE_CUDA=$(or $(THINWIRE_CUDA),OFF) "$$PYTHON" scripts/environment.py
+python = .venv/bin/python
+in_venv = PATH="$(CURDIR)/.venv/bin:$$PATH"
+native_sources = $$(find csrc tests/native -name '*.[ch]pp' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: help demo test torture bench lint format native-test wheel cuda examples docs clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## train over a 100 Mbit/s link, with and without thinwire; under 5 minutes
+	@$(development) demo
+	@$(python) -m thinwire demo $(ARGS)
+
+test: ## the tests, examples left out; under 5 minutes
+	@$(development) test
+	@$(python) -m pytest -m 'not torture' --ignore=tests/test_examples.py $(ARGS)
+
+torture: ## the long tests: fuzzing, many seeds, many ranks
+	@$(development) test
+	@$(python) -m pytest -m torture $(ARGS)
+
+bench: ## every benchmark, in its quick form
+	@$(development) bench
+	@for file in bench/[a-z]*.py; do $(python) $$file --quick $(ARGS) || exit 1; done
+
+lint: ## ruff, mypy, clang-format
+	@$(development) lint
+	@$(in_venv); ruff check . && ruff format --check . && mypy && clang-format --dry-run -Werror $(native_sources)
+
+format: ## let ruff and clang-format change the files
+	@$(development) lint
+	@$(in_venv); ruff check --fix . ; ruff format . ; clang-format -i $(native_sources)
+
+native-test: ## the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(development) native-test
+	@$(in_venv); cmake -S . -B build/native -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTHINWIRE_PYTHON=OFF \
+	  -DTHINWIRE_NATIVE_TESTS=ON -DTHINWIRE_CUDA=OFF -DTHINWIRE_SANITIZE=address,undefined -DTHINWIRE_WERROR=ON
+	@$(in_venv); cmake --build build/native && ctest --test-dir build/native --output-on-failure
+
+wheel: ## sdist, and from it a wheel that auditwheel has repaired, in dist/; then used in a clean environment
+	@$(development) dist
+	@rm -rf build/dist && mkdir -p dist && rm -f dist/thinwire-*
+	@$(in_venv); THINWIRE_CUDA=$(or $(THINWIRE_CUDA),AUTO) python -m build --no-isolation --outdir build/dist .
+	@$(in_venv); auditwheel repair --wheel-dir dist build/dist/*.whl && cp build/dist/*.tar.gz dist/
+	@sh scripts/check_wheel.sh dist/*.whl
+
+# --no-cache-dir: pip keeps the wheel of a folder called like NAME-VERSION, and would not build it again.
+cuda: ## a wheel with the CUDA kernels for one architecture, in build/cuda; needs nvcc, but no GPU
+	@$(development) dist
+	@rm -f build/cuda/*.whl
+	@THINWIRE_CUDA=ON $(python) -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir build/cuda \
+	  --config-settings=build-dir=build/cuda --config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH) .
+	@sh scripts/check_wheel.sh build/cuda/*.whl
+
+examples: ## every example, for five steps
+	@$(development) examples
+	@$(python) -m pytest tests/test_examples.py $(ARGS)
+
+docs: ## the documentation as HTML, in build/docs
+	@$(development) docs
+	@$(python) -m sphinx -W --keep-going --builder html docs build/docs
+
+clean: ## remove build/ and dist/, but not .venv
+	rm -rf build dist
