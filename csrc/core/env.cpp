@@ -12,8 +12,17 @@ std::string variable(const char* name) {
 
 } // namespace
 
+Env Env::read() {
+  return {.force_target = variable("THINWIRE_FORCE_TARGET"),
+          .interface = variable("THINWIRE_IFACE"),
+          .ports = variable("THINWIRE_PORTS"),
+          .sockets = variable("THINWIRE_SOCKETS"),
+          .secret = variable("THINWIRE_SECRET"),
+          .site = variable("THINWIRE_SITE")};
+}
+
 const Env& Env::get() {
-  static const Env env{.force_target = variable("THINWIRE_FORCE_TARGET")};
+  static const Env env = read();
   return env;
 }
 

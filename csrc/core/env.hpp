@@ -9,8 +9,20 @@ struct Env {
   // THINWIRE_FORCE_TARGET: the CPU target to start with (scalar, avx2, avx512, neon). Default:
   // empty, the best one.
   std::string force_target;
+  // THINWIRE_IFACE: network interfaces of the links, separated by commas. Default: empty, whatever
+  // routes to the peer.
+  std::string interface;
+  // THINWIRE_PORTS: first-last, the ports links may listen on. Default: empty, any.
+  std::string ports;
+  // THINWIRE_SOCKETS: TCP connections to each peer. Default: empty, one.
+  std::string sockets;
+  // THINWIRE_SECRET: what a rank must know to join. Default: empty, nothing.
+  std::string secret;
+  // THINWIRE_SITE: where this rank is, for the hierarchical schedule. Default: empty, its host.
+  std::string site;
 
-  static const Env& get(); // read once, at first use
+  static Env read();       // as they are now
+  static const Env& get(); // as they were at first use
 };
 
 } // namespace thinwire

@@ -26,4 +26,17 @@ struct NotBuilt : Error {
   using Error::Error;
 };
 
+struct TransportError : Error {
+  using Error::Error;
+};
+
+struct PeerLost : TransportError {
+  PeerLost(const std::string& what, int rank) : TransportError(what), rank(rank) {}
+  int rank;
+};
+
+struct Timeout : Error {
+  using Error::Error;
+};
+
 } // namespace thinwire

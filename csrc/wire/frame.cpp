@@ -13,8 +13,8 @@ static_assert(std::endian::native == std::endian::little,
 namespace thinwire {
 namespace {
 
-std::uint64_t checksum(const FrameHeader& header, const std::byte* frame) {
-  const std::uint64_t payload_hash = xxh3_64(frame + kHeaderBytes, header.payload_bytes);
+std::uint64_t checksum(const FrameHeader& header, const std::byte* payload) {
+  const std::uint64_t payload_hash = xxh3_64(payload, header.payload_bytes);
   return xxh3_64(&header, offsetof(FrameHeader, checksum), payload_hash);
 }
 
@@ -23,11 +23,15 @@ std::uint64_t checksum(const FrameHeader& header, const std::byte* frame) {
 } // namespace
 
 void seal_frame(FrameHeader header, std::byte* frame) {
-  header.checksum = checksum(header, frame);
+  seal_header(header, frame + kHeaderBytes);
   std::memcpy(frame, &header, kHeaderBytes);
 }
 
-FrameHeader open_frame(std::span<const std::byte> buffer) {
+void seal_header(FrameHeader& header, const std::byte* payload) {
+  header.checksum = checksum(header, payload);
+}
+
+FrameHeader read_header(std::span<const std::byte> buffer) {
   if (buffer.size() < kHeaderBytes)
     corrupt("it has " + std::to_string(buffer.size()) + " bytes, a header alone takes " +
             std::to_string(kHeaderBytes));
@@ -46,11 +50,20 @@ FrameHeader open_frame(std::span<const std::byte> buffer) {
     corrupt("a reserved field is not zero");
   if ((header.flags & ~kKnownFlags) != 0)
     corrupt("unknown flags " + std::to_string(header.flags & ~kKnownFlags));
+  return header;
+}
+
+void check_payload(const FrameHeader& header, const std::byte* payload) {
+  if (checksum(header, payload) != header.checksum)
+    corrupt("the checksum does not match");
+}
+
+FrameHeader open_frame(std::span<const std::byte> buffer) {
+  const FrameHeader header = read_header(buffer);
   if (header.payload_bytes > buffer.size() - kHeaderBytes)
     corrupt("its payload of " + std::to_string(header.payload_bytes) + " bytes is cut off: " +
             std::to_string(buffer.size() - kHeaderBytes) + " bytes follow the header");
-  if (checksum(header, buffer.data()) != header.checksum)
-    corrupt("the checksum does not match");
+  check_payload(header, buffer.data() + kHeaderBytes);
   return header;
 }
 

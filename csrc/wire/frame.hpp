@@ -16,6 +16,7 @@ namespace thinwire {
 inline constexpr std::uint32_t kFrameMagic = 0x52495754; // "TWIR"
 inline constexpr std::uint16_t kFrameVersion = 1;
 inline constexpr std::uint8_t kPlanCodecId = 255;
+inline constexpr std::uint8_t kControlCodecId = 254; // a message between engines, not values
 
 enum FrameFlags : std::uint32_t { kFlagAborted = 1u << 0, kFlagNonfinite = 1u << 1 };
 inline constexpr std::uint32_t kKnownFlags = kFlagAborted | kFlagNonfinite;
@@ -59,6 +60,13 @@ void seal_frame(FrameHeader header, std::byte* frame);
 // The header of the frame at the start of `buffer` (which may go on behind it), after every check
 // that needs no codec. Throws CorruptFrame, or InvalidArgument for another version.
 FrameHeader open_frame(std::span<const std::byte> buffer);
+
+// The same in steps, for a header and a payload that do not lie together, or not yet.
+void seal_header(FrameHeader& header, const std::byte* payload);
+// The header at the start of `buffer`, after every check but those of the payload.
+FrameHeader read_header(std::span<const std::byte> buffer);
+// Throws CorruptFrame unless the checksum matches.
+void check_payload(const FrameHeader& header, const std::byte* payload);
 
 // A frame that says why its sender could not make the real one. The message is cut to what `buffer`
 // holds. Returns the frame's bytes. Throws InvalidArgument where not even the header fits.

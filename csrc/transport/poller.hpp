@@ -1,0 +1,54 @@
+// Waiting for many descriptors at once (epoll), and for other threads or processes (eventfd).
+#pragma once
+
+#include "transport/descriptor.hpp"
+#include "transport/link.hpp"
+
+#include <atomic>
+#include <cstdint>
+
+namespace thinwire {
+
+// Told when its descriptor is ready.
+class Pollable {
+public:
+  virtual void ready(std::uint32_t epoll_events) = 0;
+
+protected:
+  ~Pollable() = default;
+};
+
+class Waker;
+
+// Level-triggered. Used by one thread. A Pollable may remove itself, or others, while it is being
+// told.
+class Poller {
+public:
+  Poller();
+  void add(int fd, std::uint32_t epoll_events, Pollable& pollable);
+  void add(Waker& waker);
+  void change(int fd, std::uint32_t epoll_events, Pollable& pollable);
+  void remove(int fd, Pollable& pollable);
+  // Waits until a descriptor is ready or `until`, and tells the Pollables. Returns how many were
+  // told. A time in the past looks without waiting.
+  int wait(Clock::time_point until);
+
+private:
+  Descriptor epoll_;
+  std::vector<Pollable*> told_; // of the wait() under way; null where removed meanwhile
+};
+
+// Makes another thread's, or another process's, Poller::wait return.
+class Waker final : public Pollable {
+public:
+  Waker();
+  static void wake(int fd); // by the descriptor alone, from anywhere
+  void wake() const { wake(fd_.get()); }
+  int fd() const { return fd_.get(); }
+  void ready(std::uint32_t epoll_events) override; // takes the wake-up back
+
+private:
+  Descriptor fd_;
+};
+
+} // namespace thinwire
