@@ -9,7 +9,8 @@ Every codec is a module of one shape. `**params` are the codec's parameters by n
 - `unit(**params)`: how many values share a scale, and so turn non-finite together.
 
 `y` is what `numerics.encoder_input` makes of a gradient, a scale and a residual. `CODECS` names the modules.
-Frames are in `frame`, the all-reduce over ranks in memory in `direct`. Checksums and stochastic keys need the
+Frames are in `frame`, the DDP hook's all-reduce over ranks in memory in `direct`, the schedules of all others
+in `schedules`, the collectives in `collectives`. Checksums and stochastic keys need the
 `xxhash` package, which the extra `test` installs.
 """
 
