@@ -35,6 +35,7 @@ void register_targets(py::module_& m);
 void register_hash(py::module_& m);
 void register_codecs(py::module_& m);
 void register_frames(py::module_& m);
+void register_comm(py::module_& m);
 void register_cuda(py::module_& m);
 
 } // namespace thinwire::bind

@@ -9,6 +9,12 @@ void raise(const char* class_name, const std::exception& error) {
   py::set_error(type, error.what());
 }
 
+void raise_peer_lost(const PeerLost& error) {
+  const py::object type = py::module_::import("thinwire.errors").attr("PeerLost");
+  const py::object instance = type(error.what(), error.rank);
+  PyErr_SetObject(type.ptr(), instance.ptr());
+}
+
 void translate(std::exception_ptr pending) {
   if (!pending)
     return;
@@ -22,6 +28,12 @@ void translate(std::exception_ptr pending) {
     raise("CudaError", e);
   } catch (const NotBuilt& e) {
     raise("NotBuilt", e);
+  } catch (const PeerLost& e) {
+    raise_peer_lost(e);
+  } catch (const TransportError& e) {
+    raise("TransportError", e);
+  } catch (const Timeout& e) {
+    raise("Timeout", e);
   } catch (const Error& e) {
     raise("Error", e);
   }

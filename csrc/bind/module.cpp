@@ -10,5 +10,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   register_hash(m);
   register_codecs(m);
   register_frames(m);
+  register_comm(m);
   register_cuda(m);
 }

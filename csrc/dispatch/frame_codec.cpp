@@ -72,6 +72,13 @@ void check_topk(const std::uint8_t* payload, std::size_t n, const CodecSpec& spe
   }
 }
 
+void check_payload(const Layout& layout, const FrameHeader& header, const std::byte* payload) {
+  check_header(layout, header);
+  for (const Segment& segment : layout.segments())
+    if (segment.codec.has_density())
+      check_topk(bytes_at(payload, segment.offset), segment.count, segment.codec);
+}
+
 } // namespace
 
 Layout::Layout(std::size_t count, const CodecSpec& codec) {
@@ -94,7 +101,7 @@ void Layout::add(std::size_t count, const CodecSpec& codec) {
     throw InvalidArgument("a frame holds at most 2^40 values");
   const CodecSpec resolved = codec.resolve(count);
   const std::size_t bytes = resolved.payload_bytes(count);
-  segments_.push_back({count, resolved, count_, frame_bytes_, bytes});
+  segments_.push_back({count, resolved, count_, payload_bytes(), bytes});
   count_ += count;
   frame_bytes_ += bytes;
 }
@@ -115,17 +122,13 @@ void check_room(const Layout& layout, std::size_t out_bytes) {
 
 FrameHeader check_frame(const Layout& layout, std::span<const std::byte> frame) {
   const FrameHeader header = open_frame(frame);
-  if (header.flags & kFlagAborted)
-    return header;
-  check_header(layout, header);
-  for (const Segment& segment : layout.segments())
-    if (segment.codec.has_density())
-      check_topk(bytes_at(frame.data(), segment.offset), segment.count, segment.codec);
+  if ((header.flags & kFlagAborted) == 0)
+    check_payload(layout, header, frame.data() + kHeaderBytes);
   return header;
 }
 
 EncodeArgs encode_args(const Layout& layout, std::size_t segment, const FrameValues& values,
-                       std::uint64_t key, std::uint64_t step, std::byte* frame) {
+                       std::uint64_t key, std::uint64_t step, std::byte* payload) {
   const Segment& s = layout.segments()[segment];
   return {
       .x = bytes_at(values.x, s.first * element_bytes(values.dtype)),
@@ -139,15 +142,15 @@ EncodeArgs encode_args(const Layout& layout, std::size_t segment, const FrameVal
       .spec = s.codec,
       .key = key,
       .step = step,
-      .payload = reinterpret_cast<std::uint8_t*>(frame) + s.offset,
+      .payload = reinterpret_cast<std::uint8_t*>(payload) + s.offset,
   };
 }
 
-DecodeArgs decode_args(const Layout& layout, std::size_t segment, const std::byte* frame, void* out,
-                       DType dtype, bool accumulate) {
+DecodeArgs decode_args(const Layout& layout, std::size_t segment, const std::byte* payload,
+                       void* out, DType dtype, bool accumulate) {
   const Segment& s = layout.segments()[segment];
   return {
-      .payload = bytes_at(frame, s.offset),
+      .payload = bytes_at(payload, s.offset),
       .n = s.count,
       .spec = s.codec,
       .out = static_cast<std::uint8_t*>(out) + s.first * element_bytes(dtype),
@@ -156,16 +159,46 @@ DecodeArgs decode_args(const Layout& layout, std::size_t segment, const std::byt
   };
 }
 
-void finish_frame(const Layout& layout, FrameHeader header, DType dtype, std::size_t nonfinite,
-                  std::byte* frame) {
+FrameHeader complete_header(const Layout& layout, FrameHeader header, DType dtype, bool nonfinite) {
   header.codec = layout.codec_id();
   header.param = layout.param();
   header.dtype = static_cast<std::uint8_t>(dtype);
   header.count = layout.count();
-  header.payload_bytes = layout.frame_bytes() - kHeaderBytes;
-  header.flags = nonfinite != 0 ? std::uint32_t{kFlagNonfinite} : 0;
-  seal_frame(header, frame);
+  header.payload_bytes = layout.payload_bytes();
+  header.flags = nonfinite ? std::uint32_t{kFlagNonfinite} : 0;
+  return header;
 }
+
+void finish_frame(const Layout& layout, FrameHeader header, DType dtype, std::size_t nonfinite,
+                  std::byte* frame) {
+  seal_frame(complete_header(layout, header, dtype, nonfinite != 0), frame);
+}
+
+namespace {
+
+std::size_t encode_segments(const Layout& layout, const FrameValues& values, std::uint64_t key,
+                            std::uint64_t step, std::byte* payload) {
+  const FloatEnvironment environment;
+  const KernelTable& kernels = active_kernels();
+  std::size_t nonfinite = 0;
+  for (std::size_t i = 0; i < layout.segments().size(); ++i) {
+    const EncodeArgs args = encode_args(layout, i, values, key, step, payload);
+    nonfinite += kernels.encode[codec_index(args.spec.wire_id)](args);
+  }
+  return nonfinite;
+}
+
+void decode_segments(const Layout& layout, const std::byte* payload, void* out, DType dtype,
+                     bool accumulate) {
+  const FloatEnvironment environment;
+  const KernelTable& kernels = active_kernels();
+  for (std::size_t i = 0; i < layout.segments().size(); ++i) {
+    const DecodeArgs args = decode_args(layout, i, payload, out, dtype, accumulate);
+    kernels.decode[codec_index(args.spec.wire_id)](args);
+  }
+}
+
+} // namespace
 
 void fold(const Layout& layout, const FrameValues& values, float* out) {
   check_values(layout, values);
@@ -183,34 +216,34 @@ void fold(const Layout& layout, const FrameValues& values, float* out) {
   }
 }
 
+FrameHeader encode_payload(const Layout& layout, FrameHeader header, const FrameValues& values,
+                           std::uint64_t key, std::byte* payload) {
+  check_values(layout, values);
+  const std::size_t nonfinite = encode_segments(layout, values, key, header.step, payload);
+  return complete_header(layout, header, values.dtype, nonfinite != 0);
+}
+
 std::size_t encode_frame(const Layout& layout, FrameHeader header, const FrameValues& values,
                          std::uint64_t key, std::span<std::byte> out) {
   check_values(layout, values);
   check_room(layout, out.size());
-  std::size_t nonfinite = 0;
-  {
-    const FloatEnvironment environment;
-    const KernelTable& kernels = active_kernels();
-    for (std::size_t i = 0; i < layout.segments().size(); ++i) {
-      const EncodeArgs args = encode_args(layout, i, values, key, header.step, out.data());
-      nonfinite += kernels.encode[codec_index(args.spec.wire_id)](args);
-    }
-  }
+  const std::size_t nonfinite =
+      encode_segments(layout, values, key, header.step, out.data() + kHeaderBytes);
   finish_frame(layout, header, values.dtype, nonfinite, out.data());
   return nonfinite;
+}
+
+void decode_payload(const Layout& layout, const FrameHeader& header, const std::byte* payload,
+                    void* out, DType dtype, bool accumulate) {
+  check_payload(layout, header, payload);
+  decode_segments(layout, payload, out, dtype, accumulate);
 }
 
 FrameHeader decode_frame(const Layout& layout, std::span<const std::byte> frame, void* out,
                          DType dtype, bool accumulate) {
   const FrameHeader header = check_frame(layout, frame);
-  if (header.flags & kFlagAborted)
-    return header;
-  const FloatEnvironment environment;
-  const KernelTable& kernels = active_kernels();
-  for (std::size_t i = 0; i < layout.segments().size(); ++i) {
-    const DecodeArgs args = decode_args(layout, i, frame.data(), out, dtype, accumulate);
-    kernels.decode[codec_index(args.spec.wire_id)](args);
-  }
+  if ((header.flags & kFlagAborted) == 0)
+    decode_segments(layout, frame.data() + kHeaderBytes, out, dtype, accumulate);
   return header;
 }
 

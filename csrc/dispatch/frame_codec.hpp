@@ -15,7 +15,7 @@ struct Segment {
   std::size_t count;
   CodecSpec codec;    // already resolved: raw where that is no larger
   std::size_t first;  // index of its first value in the range
-  std::size_t offset; // of its payload in the frame
+  std::size_t offset; // of its payload in the frame's
   std::size_t bytes;  // of its payload
 };
 
@@ -30,6 +30,7 @@ public:
 
   std::size_t count() const { return count_; }
   std::size_t frame_bytes() const { return frame_bytes_; }
+  std::size_t payload_bytes() const { return frame_bytes_ - kHeaderBytes; }
   const std::vector<Segment>& segments() const { return segments_; }
   std::uint8_t codec_id() const { return codec_id_; }
   std::uint32_t param() const { return param_; }
@@ -58,9 +59,18 @@ struct FrameValues {
 // out = x * scale + residual_in (held segments: x * scale), layout.count() fp32 values.
 void fold(const Layout& layout, const FrameValues& values, float* out);
 
-// Encodes a whole frame of layout.frame_bytes() into `out`, completing the header's codec, param,
-// dtype, count, payload_bytes and flags. Returns how many blocks (values, for cast codecs) were not
-// finite.
+// Encodes the payload alone, layout.payload_bytes() bytes, and returns the header with its codec,
+// param, dtype, count, payload_bytes and flags completed, not sealed.
+FrameHeader encode_payload(const Layout& layout, FrameHeader header, const FrameValues& values,
+                           std::uint64_t key, std::byte* payload);
+
+// Decodes a payload whose header was checked by open_frame or by a link. Throws CorruptFrame before
+// `out` is touched where header or payload do not fit the layout.
+void decode_payload(const Layout& layout, const FrameHeader& header, const std::byte* payload,
+                    void* out, DType dtype, bool accumulate);
+
+// Encodes a whole frame of layout.frame_bytes() into `out`. Returns how many blocks (values, for
+// cast codecs) were not finite.
 std::size_t encode_frame(const Layout& layout, FrameHeader header, const FrameValues& values,
                          std::uint64_t key, std::span<std::byte> out);
 

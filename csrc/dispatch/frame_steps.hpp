@@ -16,12 +16,11 @@ void check_room(const Layout& layout, std::size_t out_bytes);
 // decode, unless it is aborted.
 FrameHeader check_frame(const Layout& layout, std::span<const std::byte> frame);
 
-// What the kernels of one segment are told. `frame` is where the frame starts; its header is not
-// looked at.
+// What the kernels of one segment are told.
 EncodeArgs encode_args(const Layout& layout, std::size_t segment, const FrameValues& values,
-                       std::uint64_t key, std::uint64_t step, std::byte* frame);
-DecodeArgs decode_args(const Layout& layout, std::size_t segment, const std::byte* frame, void* out,
-                       DType dtype, bool accumulate);
+                       std::uint64_t key, std::uint64_t step, std::byte* payload);
+DecodeArgs decode_args(const Layout& layout, std::size_t segment, const std::byte* payload,
+                       void* out, DType dtype, bool accumulate);
 
 // Writes the header of a frame whose payload stands there.
 void finish_frame(const Layout& layout, FrameHeader header, DType dtype, std::size_t nonfinite,

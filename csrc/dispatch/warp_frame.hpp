@@ -168,7 +168,9 @@ void encode_payload(Launcher& launcher, const Layout& layout, const FrameValues&
                     std::uint64_t key, std::uint64_t step, std::byte* frame, std::byte* work) {
   auto* nonfinite = reinterpret_cast<std::uint64_t*>(frame);
   launcher.zero(nonfinite, sizeof *nonfinite);
-  const auto args = [&](std::size_t i) { return encode_args(layout, i, values, key, step, frame); };
+  const auto args = [&](std::size_t i) {
+    return encode_args(layout, i, values, key, step, frame + kHeaderBytes);
+  };
   encode_items(launcher, items_of<EncodeArgs>(layout, work, args), nonfinite);
 }
 
@@ -177,7 +179,7 @@ template <class Launcher>
 void decode_payload(Launcher& launcher, const Layout& layout, const std::byte* frame, void* out,
                     DType dtype, bool accumulate, std::byte* work) {
   const auto args = [&](std::size_t i) {
-    return decode_args(layout, i, frame, out, dtype, accumulate);
+    return decode_args(layout, i, frame + kHeaderBytes, out, dtype, accumulate);
   };
   decode_items(launcher, items_of<DecodeArgs>(layout, work, args));
 }

@@ -1,0 +1,156 @@
+#include "ring/doubling_operation.hpp"
+
+#include "core/error.hpp"
+#include "ring/combine.hpp"
+
+#include <cstring>
+
+namespace thinwire {
+namespace {
+
+// The frames' phases.
+constexpr std::uint8_t kSum = 3, kResult = 4;
+
+} // namespace
+
+DoublingOperation::DoublingOperation(OperationKey key, DoublingPlan plan, const void* in, void* out,
+                                     void* residual, double weight, std::uint64_t group,
+                                     Clock::duration deadline)
+    : Operation(key, plan.plan_id, plan.description, deadline), plan_(std::move(plan)), in_(in),
+      out_(out), residual_(residual), group_(group), weight_(weight) {}
+
+std::vector<int> DoublingOperation::peers() const {
+  std::vector<int> found;
+  for (const DoublingStep& step : plan_.steps)
+    found.push_back(step.peer);
+  return found;
+}
+
+void DoublingOperation::start(Wires& wires) {
+  wires_ = &wires;
+  sum_ = wires.pool().take(plan_.count * sizeof(float));
+  const Layout layout({{plan_.count, CodecSpec{}}}, plan_id);
+  void* const residuals[] = {residual_};
+  fold(layout,
+       {.x = in_,
+        .dtype = plan_.dtype,
+        .scale = static_cast<float>(weight_),
+        .residual_in = residual_ ? std::span<void* const>(residuals) : std::span<void* const>(),
+        .residual_dtype = plan_.residual_dtype},
+       sum());
+  if (residual_) // everything is delivered
+    std::memset(residual_, 0, plan_.count * element_bytes(plan_.residual_dtype));
+  if (plan_.steps.empty())
+    finish();
+  advance();
+}
+
+bool DoublingOperation::sends(const DoublingStep& step) {
+  using Kind = DoublingStep::Kind;
+  return step.kind == Kind::give || step.kind == Kind::exchange || step.kind == Kind::give_result;
+}
+
+bool DoublingOperation::receives(const DoublingStep& step) {
+  using Kind = DoublingStep::Kind;
+  return step.kind == Kind::take || step.kind == Kind::exchange || step.kind == Kind::take_result;
+}
+
+std::uint8_t DoublingOperation::phase_of(const DoublingStep& step) {
+  using Kind = DoublingStep::Kind;
+  return step.kind == Kind::give_result || step.kind == Kind::take_result ? kResult : kSum;
+}
+
+void DoublingOperation::advance() {
+  while (at_ < plan_.steps.size()) {
+    const DoublingStep& step = plan_.steps[at_];
+    if (sends(step) && !sent_)
+      send(step);
+    sent_ = true;
+    if (receives(step)) {
+      const auto found = arrived_.find({step.peer, phase_of(step)});
+      if (found == arrived_.end())
+        return;
+      take(step, found->second);
+      arrived_.erase(found);
+    }
+    sent_ = false;
+    if (++at_ == plan_.steps.size())
+      finish();
+  }
+}
+
+void DoublingOperation::receive(int peer, const FrameHeader& header, const std::byte* payload,
+                                BlockRef keep) {
+  if ((header.phase != kSum && header.phase != kResult) || header.count != plan_.count ||
+      header.payload_bytes != plan_.count * sizeof(float))
+    throw CorruptFrame("corrupt frame: rank " + std::to_string(peer) +
+                       "'s is not one of recursive doubling");
+  if (!keep) {
+    keep = wires_->pool().take(header.payload_bytes);
+    std::memcpy(keep->data, payload, header.payload_bytes);
+    payload = keep->data;
+  }
+  arrived_[{peer, header.phase}] = {header, payload, std::move(keep)};
+  advance();
+}
+
+std::vector<int> DoublingOperation::awaited() const {
+  if (at_ == plan_.steps.size() || !receives(plan_.steps[at_]))
+    return {};
+  return {plan_.steps[at_].peer};
+}
+
+void DoublingOperation::release() {
+  sum_ = {};
+  arrived_.clear();
+}
+
+void DoublingOperation::send(const DoublingStep& step) {
+  FrameHeader header;
+  header.group = group_;
+  header.step = key.step;
+  header.bucket = key.bucket;
+  header.sender = static_cast<std::uint32_t>(wires_->rank());
+  header.param = plan_id;
+  header.codec = kPlanCodecId;
+  header.dtype = static_cast<std::uint8_t>(plan_.dtype);
+  header.phase = phase_of(step);
+  header.weight = weight_;
+  header.count = plan_.count;
+  header.payload_bytes = plan_.count * sizeof(float);
+  wires_->send(step.peer, {header, sum_->data, sum_});
+}
+
+// Both sides of an exchange add in the same order: the lower rank's values first.
+void DoublingOperation::take(const DoublingStep& step, const Arrived& arrived) {
+  const auto* theirs = reinterpret_cast<const float*>(arrived.payload);
+  // The old sum may still be on its way to the peer.
+  BlockRef next = wires_->pool().take(plan_.count * sizeof(float));
+  auto* result = reinterpret_cast<float*>(next->data);
+  if (step.kind == DoublingStep::Kind::take_result) {
+    std::memcpy(result, theirs, plan_.count * sizeof(float));
+    weight_ = arrived.header.weight;
+  } else {
+    const bool mine_first = wires_->rank() < step.peer;
+    combine(plan_.combine, mine_first ? sum() : theirs, mine_first ? theirs : sum(), plan_.count,
+            result);
+    weight_ += arrived.header.weight;
+  }
+  sum_ = std::move(next);
+}
+
+void DoublingOperation::finish() {
+  if (plan_.check_weights && !adds_up(weight_)) {
+    outcome_.slices.push_back({0, 0, wrong_weights(weight_)});
+    return;
+  }
+  const Layout layout({{plan_.count, CodecSpec{}}}, plan_id);
+  FrameHeader header;
+  header.codec = kPlanCodecId;
+  header.param = plan_id;
+  header.count = plan_.count;
+  header.payload_bytes = layout.payload_bytes();
+  decode_payload(layout, header, sum_->data, out_, plan_.dtype, /*accumulate=*/false);
+}
+
+} // namespace thinwire

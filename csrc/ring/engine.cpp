@@ -1,0 +1,272 @@
+// The thread, and what callers ask of it. How frames are routed is in routing.cpp, how the group
+// ends in failing.cpp.
+#include "ring/engine.hpp"
+
+#include "core/error.hpp"
+#include "core/float_env.hpp"
+
+#include <algorithm>
+#include <ctime>
+#include <pthread.h>
+
+namespace thinwire {
+namespace {
+
+constexpr Clock::duration kSpin = std::chrono::microseconds(20);
+
+Clock::duration to_duration(double seconds) {
+  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+double thread_cpu_seconds() {
+  timespec used = {};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+}
+
+} // namespace
+
+Engine::Engine(const EngineOptions& options)
+    : options_(options), timeout_(to_duration(options.timeout)),
+      mesh_(new Mesh(options.rank, options.ranks, options.network, poller_, waker_, pool_, *this)),
+      address_(mesh_->address()), liveness_(timeout_),
+      peers_(static_cast<std::size_t>(options.ranks)) {
+  poller_.add(waker_);
+  stats_.arrival_seconds.resize(static_cast<std::size_t>(options.ranks));
+}
+
+Engine::~Engine() {
+  abort("its communicator was destroyed");
+  close();
+}
+
+void Engine::join(std::uint64_t group, std::vector<PeerAddress> peers, std::vector<LinkKind> kinds,
+                  std::vector<int> neighbours) {
+  group_ = group;
+  mesh_->set_peers(group, std::move(peers), std::move(kinds));
+  for (int peer : neighbours)
+    open(peer);
+  unconnected_ = std::move(neighbours);
+  thread_ = std::thread([this] { run(); });
+}
+
+bool Engine::wait_connected(Clock::duration limit) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, limit, [this] { return failure_ || unconnected_.empty(); });
+  if (failure_)
+    failure_->raise();
+  return unconnected_.empty();
+}
+
+std::vector<int> Engine::unconnected() const {
+  const std::lock_guard lock(mutex_);
+  return unconnected_;
+}
+
+void Engine::submit(std::shared_ptr<Operation> operation) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (failure_)
+      failure_->raise();
+    if (closing_)
+      throw InvalidArgument("this communicator was closed");
+    if (!in_use_.insert(operation->key).second)
+      throw InvalidArgument("an operation with this tag is under way");
+    submitted_.push_back(std::move(operation));
+  }
+  waker_.wake();
+}
+
+void Engine::abort(const std::string& reason) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!abort_reason_)
+      abort_reason_ = reason;
+  }
+  waker_.wake();
+}
+
+void Engine::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  waker_.wake();
+  if (thread_.joinable())
+    thread_.join();
+  mesh_.reset();
+}
+
+std::optional<Failure> Engine::failure() const {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
+EngineStats Engine::stats() {
+  std::unique_lock lock(mutex_);
+  if (!ended_ && thread_.joinable()) {
+    stats_wanted_ = true;
+    waker_.wake();
+    changed_.wait_for(lock, timeout_, [this] { return !stats_wanted_ || ended_; });
+  }
+  EngineStats found = stats_;
+  stats_.events.clear(); // each is told once
+  return found;
+}
+
+void Engine::run() {
+  ::pthread_setname_np(::pthread_self(), "thinwire");
+  const FloatEnvironment environment;
+  try {
+    while (!is_broken_ && !is_leaving_)
+      if (!turn() && !is_broken_ && !is_leaving_)
+        rest();
+    leave();
+  } catch (const std::exception& error) { // out of memory or descriptors, or a mistake of ours
+    fail({ErrorNumber::transport, std::string("the progress thread failed: ") + error.what(),
+          options_.rank});
+  }
+  update_stats();
+  mesh_.reset();
+  const std::lock_guard lock(mutex_);
+  ended_ = true;
+  changed_.notify_all();
+}
+
+// Whether anything moved.
+bool Engine::turn() {
+  bool moved = take_requests();
+  moved |= poller_.wait(Clock::time_point()) > 0;
+  moved |= mesh_->progress();
+  check_connected();
+  moved |= advance_operations();
+  const Clock::time_point now = Clock::now();
+  if (now >= next_event())
+    watch(now);
+  return moved;
+}
+
+// Waits until there is something to do.
+void Engine::rest() {
+  if (!active_.empty() && patience_.is_worth_it()) {
+    const bool came = spin();
+    patience_.note(came);
+    if (came)
+      return;
+  }
+  if (mesh_->announce_sleep(true))
+    poller_.wait(next_event());
+  mesh_->announce_sleep(false);
+}
+
+// Looks for a while, without sleeping. Returns whether anything moved.
+bool Engine::spin() {
+  const Clock::time_point until = Clock::now() + kSpin;
+  while (Clock::now() < until)
+    if (poller_.wait(Clock::time_point()) > 0 || mesh_->progress())
+      return true;
+  return false;
+}
+
+bool Engine::take_requests() {
+  std::vector<std::shared_ptr<Operation>> submitted;
+  std::optional<std::string> abort_reason;
+  bool stats_wanted = false;
+  {
+    const std::lock_guard lock(mutex_);
+    submitted.swap(submitted_);
+    abort_reason = abort_reason_;
+    is_leaving_ = closing_;
+    stats_wanted = stats_wanted_;
+  }
+  for (const std::shared_ptr<Operation>& operation : submitted)
+    begin(operation);
+  if (abort_reason)
+    fail({ErrorNumber::transport, *abort_reason, options_.rank});
+  if (stats_wanted)
+    update_stats();
+  return !submitted.empty();
+}
+
+void Engine::check_connected() {
+  if (connecting_done_)
+    return;
+  const std::lock_guard lock(mutex_);
+  std::erase_if(unconnected_, [this](int peer) { return mesh_->is_connected(peer); });
+  connecting_done_ = unconnected_.empty();
+  if (connecting_done_)
+    changed_.notify_all();
+}
+
+bool Engine::advance_operations() {
+  std::vector<std::shared_ptr<Operation>> finished;
+  for (const auto& [key, operation] : active_) {
+    operation->advance();
+    if (operation->is_finished())
+      finished.push_back(operation);
+  }
+  for (const std::shared_ptr<Operation>& operation : finished) {
+    active_.erase(operation->key);
+    note_arrivals(*operation);
+    end_operation(operation, std::nullopt);
+  }
+  std::erase_if(refused_operations_, [this](auto& refused) {
+    const auto& [operation, failure] = refused;
+    const bool is_arriving = std::any_of(placed_.begin(), placed_.end(), [&](const auto& placed) {
+      return placed.second == operation;
+    });
+    if (operation->is_in_flight() || is_arriving)
+      return false;
+    end_operation(operation, failure);
+    return true;
+  });
+  return !finished.empty();
+}
+
+void Engine::end_operation(const std::shared_ptr<Operation>& operation,
+                           std::optional<Failure> failure) {
+  inquiries_.erase(operation->key);
+  {
+    const std::lock_guard lock(mutex_);
+    in_use_.erase(operation->key);
+    ++stats_.operations;
+    stats_.costs += operation->outcome().costs;
+  }
+  operation->release();
+  operation->end(std::move(failure));
+}
+
+void Engine::note_arrivals(const Operation& operation) {
+  const std::lock_guard lock(mutex_);
+  for (std::size_t peer = 0; peer < operation.heard().size(); ++peer)
+    if (operation.heard()[peer] > operation.submitted)
+      stats_.arrival_seconds[peer] +=
+          std::chrono::duration<double>(operation.heard()[peer] - operation.submitted).count();
+}
+
+void Engine::update_stats() {
+  std::vector<std::pair<int, LinkStats>> links;
+  for (int peer = 0; peer < options_.ranks; ++peer)
+    if (const Link* link = mesh_->find(peer))
+      links.emplace_back(peer, link->stats());
+  std::vector<std::string> events = mesh_->take_events();
+  const std::lock_guard lock(mutex_);
+  stats_.events.insert(stats_.events.end(), events.begin(), events.end());
+  stats_.links = std::move(links);
+  stats_.buffer_bytes = pool_.bytes();
+  stats_.busy_seconds = thread_cpu_seconds();
+  stats_wanted_ = false;
+  changed_.notify_all();
+}
+
+Clock::time_point Engine::next_event() const {
+  Clock::time_point next = std::min(liveness_.next_tick(), mesh_->next_event());
+  for (const auto& [key, operation] : active_) {
+    const auto inquiry = inquiries_.find(key);
+    next =
+        std::min(next, inquiry == inquiries_.end() ? operation->deadline : inquiry->second.until);
+  }
+  return next;
+}
+
+} // namespace thinwire

@@ -1,0 +1,26 @@
+#include "ring/failure.hpp"
+
+#include "core/error.hpp"
+
+namespace thinwire {
+
+void Failure::raise() const {
+  switch (number) {
+  case ErrorNumber::invalid_argument:
+    throw InvalidArgument(reason);
+  case ErrorNumber::corrupt_frame:
+    throw CorruptFrame(reason);
+  case ErrorNumber::transport:
+    throw TransportError(reason);
+  case ErrorNumber::timeout:
+    throw Timeout(reason);
+  case ErrorNumber::peer_lost:
+    throw PeerLost(reason, culprit);
+  case ErrorNumber::replica_mismatch:
+  case ErrorNumber::other:
+    break;
+  }
+  throw Error(reason);
+}
+
+} // namespace thinwire

@@ -1,0 +1,280 @@
+// How slices travel. What their frames hold is in tree_frames.cpp.
+#include "ring/tree_operation.hpp"
+
+#include "core/error.hpp"
+#include "ring/combine.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+namespace thinwire {
+namespace {
+
+// Bytes a rank may send before the first result must be back: enough for long fat links.
+constexpr std::size_t kWindowBytes = std::size_t{8} << 20;
+constexpr std::uint32_t kLeastWindow = 4; // rounds
+// Frames are made when the link is about to need them, so that they do not wait in memory.
+constexpr std::size_t kMostBacklog = std::size_t{1} << 18;
+
+[[noreturn]] void corrupt(const std::string& what) { throw CorruptFrame("corrupt frame: " + what); }
+
+} // namespace
+
+TreeOperation::TreeOperation(OperationKey key, std::uint32_t id,
+                             std::shared_ptr<const TreePlan> plan, std::string description,
+                             TreeValues values, std::uint64_t group, Clock::duration deadline)
+    : Operation(key, id, std::move(description), deadline), plan_(std::move(plan)),
+      values_(std::move(values)), group_(group), users_(*this, nullptr, 0),
+      tasks_(plan_->slices.size()) {
+  std::size_t frame = 1;
+  for (const PlannedSlice& slice : plan_->slices)
+    frame = std::max(frame, plan_->verbatim ? slice.count : slice.layout.payload_bytes());
+  window_ = std::max(kLeastWindow, static_cast<std::uint32_t>(kWindowBytes / frame));
+  if (plan_->travel == Travel::down)
+    readiness_.emplace(*plan_);
+}
+
+std::vector<int> TreeOperation::peers() const {
+  std::vector<int> found;
+  for (const PlannedSlice& slice : plan_->slices) {
+    const Role& role = slice.role;
+    found.insert(found.end(), role.up_from.begin(), role.up_from.end());
+    found.insert(found.end(), role.down_to.begin(), role.down_to.end());
+    for (int peer : {role.up, role.down_from})
+      if (peer >= 0)
+        found.push_back(peer);
+  }
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  return found;
+}
+
+void TreeOperation::start(Wires& wires) {
+  wires_ = &wires;
+  if (readiness_)
+    tell_ready(readiness_->begin());
+  advance();
+}
+
+void TreeOperation::tell_ready(const std::vector<Readiness::Notice>& notices) {
+  for (const Readiness::Notice& notice : notices) {
+    FrameHeader ready = header(0, kReady);
+    ready.slice = static_cast<std::uint32_t>(notice.owner);
+    wires_->send(notice.to, {ready, nullptr, {}});
+  }
+}
+
+void TreeOperation::advance() {
+  for (; skip_done(), to_start_ < tasks_.size(); ++to_start_) {
+    const PlannedSlice& slice = plan_->slices[to_start_];
+    if (!may_start(slice))
+      return;
+    start_task(to_start_);
+  }
+}
+
+bool TreeOperation::may_start(const PlannedSlice& slice) const {
+  const Role& role = slice.role;
+  if (plan_->travel != Travel::down && slice.round >= plan_->slices[oldest_].round + window_)
+    return false;
+  if (readiness_ && role.down_from < 0 && slice.round >= window_ &&
+      !readiness_->is_ready(slice.owner))
+    return false;
+  const int next = role.up >= 0 ? role.up : role.down_to.empty() ? -1 : role.down_to.front();
+  return next < 0 || wires_->backlog(next) <= kMostBacklog;
+}
+
+// A task may be done before it was started here: others were faster.
+void TreeOperation::skip_done() {
+  while (oldest_ < tasks_.size() && tasks_[oldest_].is_done)
+    ++oldest_;
+  to_start_ = std::max(to_start_, oldest_);
+}
+
+bool TreeOperation::is_finished() const {
+  return done_ == tasks_.size() && !users_in_use_ && (!readiness_ || readiness_->are_all_ready());
+}
+
+std::vector<int> TreeOperation::awaited() const {
+  std::vector<int> children, parents;
+  for (std::size_t i = 0; i < tasks_.size(); ++i) {
+    const Role& role = plan_->slices[i].role;
+    const Task& task = tasks_[i];
+    if (task.is_done)
+      continue;
+    if (plan_->travel != Travel::down && task.next_child < role.up_from.size()) {
+      const auto first = role.up_from.begin() + static_cast<std::ptrdiff_t>(task.next_child);
+      for (auto child = first; child != role.up_from.end(); ++child)
+        if (std::none_of(task.early.begin(), task.early.end(),
+                         [&](const Held& held) { return held.peer == *child; }))
+          children.push_back(*child);
+    } else if (role.down_from >= 0) {
+      parents.push_back(role.down_from);
+    }
+  }
+  std::vector<int>& found = children.empty() ? parents : children;
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  return found;
+}
+
+std::byte* TreeOperation::place(int, const FrameHeader& header) {
+  const std::optional<std::size_t> found = find(header.slice);
+  if (!found || header.phase != kDown || (header.flags & kFlagAborted) != 0)
+    return nullptr;
+  const std::size_t i = *found;
+  const PlannedSlice& slice = plan_->slices[i];
+  if (tasks_[i].is_done || header.count != slice.count)
+    return nullptr;
+  const bool as_it_is = plan_->verbatim || (plan_->travel == Travel::up_and_down && travels_raw(i));
+  const std::size_t bytes = plan_->verbatim ? slice.count : slice.count * sizeof(float);
+  return as_it_is && header.payload_bytes == bytes ? output(i) : nullptr;
+}
+
+void TreeOperation::receive(int peer, const FrameHeader& header, const std::byte* payload,
+                            BlockRef keep) {
+  if (header.phase == kReady && readiness_)
+    return tell_ready(readiness_->hear(peer, static_cast<int>(header.slice)));
+  const std::optional<std::size_t> found = find(header.slice);
+  if (!found)
+    corrupt("there is no slice " + std::to_string(header.slice));
+  const std::size_t i = *found;
+  const Role& role = plan_->slices[i].role;
+  if (header.phase == kUp && plan_->travel != Travel::down)
+    take_child(i, peer, header, payload, std::move(keep));
+  else if (header.phase == kDown && peer == role.down_from && !tasks_[i].is_done)
+    take_result(i, header, payload, std::move(keep));
+  else
+    corrupt("slice " + std::to_string(i) + ", phase " + std::to_string(header.phase) +
+            " was not expected from rank " + std::to_string(peer));
+}
+
+// Most plans number their slices from 0 on; only all_to_all leaves out those of other ranks.
+std::optional<std::size_t> TreeOperation::find(std::uint32_t id) const {
+  const std::vector<PlannedSlice>& slices = plan_->slices;
+  if (id < slices.size() && slices[id].id == id)
+    return id;
+  const auto found = std::find_if(slices.begin(), slices.end(),
+                                  [id](const PlannedSlice& slice) { return slice.id == id; });
+  if (found == slices.end())
+    return std::nullopt;
+  return static_cast<std::size_t>(found - slices.begin());
+}
+
+// What this rank can do by itself.
+void TreeOperation::start_task(std::size_t i) {
+  const Role& role = plan_->slices[i].role;
+  if (plan_->travel == Travel::down) {
+    if (role.down_from < 0)
+      send_source(i);
+  } else if (role.up_from.empty()) {
+    if (role.up >= 0) {
+      send_leaf(i);
+    } else {
+      begin_sum(i);
+      finish_sum(i);
+    }
+  }
+}
+
+void TreeOperation::take_child(std::size_t i, int peer, const FrameHeader& header,
+                               const std::byte* payload, BlockRef keep) {
+  const Role& role = plan_->slices[i].role;
+  Task& task = tasks_[i];
+  const auto pending = role.up_from.begin() + static_cast<std::ptrdiff_t>(task.next_child);
+  const auto child = std::find(pending, role.up_from.end(), peer);
+  if (child == role.up_from.end())
+    corrupt("slice " + std::to_string(i) + " came twice or from the wrong rank, " +
+            std::to_string(peer));
+  if (child != pending) {
+    if (!keep) { // memory that is valid now only
+      keep = wires_->pool().take(header.payload_bytes);
+      std::memcpy(keep->data, payload, header.payload_bytes);
+      payload = keep->data;
+    }
+    task.early.push_back({peer, header, payload, std::move(keep)});
+    return;
+  }
+  add_child(i, header, payload);
+  add_early(i);
+  if (task.next_child == role.up_from.size())
+    finish_sum(i);
+}
+
+// Adds the frames that waited for the one that has just been added.
+void TreeOperation::add_early(std::size_t i) {
+  Task& task = tasks_[i];
+  const std::vector<int>& children = plan_->slices[i].role.up_from;
+  while (task.next_child < children.size()) {
+    const auto held = std::find_if(task.early.begin(), task.early.end(), [&](const Held& h) {
+      return h.peer == children[task.next_child];
+    });
+    if (held == task.early.end())
+      return;
+    const Held next = std::move(*held);
+    task.early.erase(held);
+    add_child(i, next.header, next.payload);
+  }
+}
+
+void TreeOperation::finish_sum(std::size_t i) {
+  Task& task = tasks_[i];
+  if (plan_->slices[i].role.up >= 0)
+    send_partial(i);
+  else
+    finish_at_root(i);
+  task.sum_memory = {};
+}
+
+void TreeOperation::finish_at_root(std::size_t i) {
+  Task& task = tasks_[i];
+  if (!task.failure && plan_->check_weights && !adds_up(task.weight))
+    task.failure = wrong_weights(task.weight);
+  if (task.failure) {
+    outcome_.slices.push_back({plan_->slices[i].id, wires_->rank(), *task.failure});
+    distribute(i, abort_frame(i, kDown));
+  } else {
+    Outgoing frame = result_frame(i);
+    outcome_.nonfinite |= (frame.header.flags & kFlagNonfinite) != 0;
+    distribute(i, frame);
+  }
+  finish_task(i);
+}
+
+void TreeOperation::send_up(std::size_t i, Outgoing frame) {
+  outcome_.costs.sent_up += kHeaderBytes + frame.header.payload_bytes;
+  wires_->send(plan_->slices[i].role.up, std::move(frame));
+}
+
+void TreeOperation::distribute(std::size_t i, const Outgoing& frame) {
+  for (int peer : plan_->slices[i].role.down_to) {
+    outcome_.costs.sent_down += kHeaderBytes + frame.header.payload_bytes;
+    wires_->send(peer, frame);
+  }
+}
+
+void TreeOperation::take_result(std::size_t i, const FrameHeader& header, const std::byte* payload,
+                                BlockRef keep) {
+  const PlannedSlice& slice = plan_->slices[i];
+  const bool has_values = (header.flags & kFlagAborted) == 0;
+  if (has_values && plan_->travel != Travel::up)
+    store_result(i, header, payload);
+  if (!has_values)
+    outcome_.slices.push_back(
+        {static_cast<std::uint32_t>(i),
+         slice.owner,
+         {static_cast<ErrorNumber>(header.param),
+          std::string(reinterpret_cast<const char*>(payload), header.payload_bytes)}});
+  outcome_.nonfinite |= (header.flags & kFlagNonfinite) != 0;
+  if (!slice.role.down_to.empty())
+    distribute(i, forwarded(i, header, payload, std::move(keep)));
+  finish_task(i);
+}
+
+void TreeOperation::finish_task(std::size_t i) {
+  tasks_[i].is_done = true;
+  ++done_;
+}
+
+} // namespace thinwire
