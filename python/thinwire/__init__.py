@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from thinwire import _core, errors
 from thinwire._codecs import Codec, CodecInfo, codec, codecs, force_target, targets
+from thinwire._comm import Communicator
+from thinwire._core import blake3
 from thinwire._version import __version__
+from thinwire._work import Work
 from thinwire.errors import (
     CorruptFrame,
     CudaError,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Codec",
     "CodecInfo",
+    "Communicator",
     "CorruptFrame",
     "CudaError",
     "Error",
@@ -40,7 +44,9 @@ __all__ = [
     "ReplicaMismatch",
     "Timeout",
     "TransportError",
+    "Work",
     "__version__",
+    "blake3",
     "codec",
     "codecs",
     "ddp",

@@ -16,6 +16,8 @@ _DTYPE_CODES = {"float32": FP32, "float16": FP16, "bfloat16": BF16}
 DTYPE_NAMES = {code: name for name, code in _DTYPE_CODES.items()}
 _ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
+_NUMPY_NAMES = {np.dtype(name): name for name in ("float32", "float16", "uint8")}  # `dtype.name` is slow
+
 _DLPACK_CPU_DEVICES = {1, 3, 11}  # plain, pinned by CUDA, pinned by ROCm
 _DLPACK_CUDA_DEVICES = {2, 13}  # device memory, managed memory
 # CUDA array interface and array protocol spellings. Neither has a bfloat16; libraries use two opaque bytes.
@@ -56,17 +58,17 @@ def view(array: Any, what: str, *, writable: bool = False) -> View:
 
 
 def _view(array: Any, what: str, writable: bool) -> View:
-    if hasattr(array, "data_ptr") and hasattr(array, "is_contiguous"):
-        return _torch_view(array, what)
-    if hasattr(array, "__cuda_array_interface__"):
-        return _cuda_view(array, what, writable)
     if not isinstance(array, np.ndarray):
+        if hasattr(array, "data_ptr") and hasattr(array, "is_contiguous"):
+            return _torch_view(array, what)
+        if hasattr(array, "__cuda_array_interface__"):
+            return _cuda_view(array, what, writable)
         array = _as_numpy(array, what)
     if not array.flags.c_contiguous:
         raise InvalidArgument(f"{what} is not contiguous; pass numpy.ascontiguousarray({what})")
     if writable and not array.flags.writeable:
         raise InvalidArgument(f"{what} is read-only")
-    return View(array.ctypes.data, array.size, _numpy_dtype(array), -1, array)
+    return View(array.__array_interface__["data"][0], array.size, _numpy_dtype(array), -1, array)
 
 
 def _torch_view(tensor: Any, what: str) -> View:
@@ -128,6 +130,8 @@ def _as_numpy(array: Any, what: str) -> np.ndarray[Any, Any]:
 
 
 def _numpy_dtype(array: np.ndarray[Any, Any]) -> str:
+    if known := _NUMPY_NAMES.get(array.dtype):
+        return known
     # ml_dtypes' bfloat16 has this name; a plain 2-byte void array is taken for bfloat16 bits as well.
     if array.dtype.name == "bfloat16" or array.dtype == np.dtype("V2"):
         return "bfloat16"

@@ -6,7 +6,7 @@ compute release the GIL. Errors are the classes of `thinwire.errors`. A `dtype` 
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from typing_extensions import Buffer
 
@@ -37,6 +37,9 @@ def force_target(target: str | None) -> None:
 
 def xxh3_64(data: Buffer, seed: int = 0) -> int:
     """XXH3-64 of a contiguous buffer."""
+
+def blake3(data: Buffer, key: Buffer | None = None) -> bytes:
+    """BLAKE3 of a contiguous buffer, 32 bytes; keyed where there is a key of 32 bytes."""
 
 def hash_many(addresses: Sequence[int], sizes: Sequence[int]) -> int:
     """XXH3-64 over several buffers, each seeded with the hash of those before it."""
@@ -187,3 +190,140 @@ def is_zero(x: int, n: int, dtype: int) -> bool:
 
 def nonfinite_count(x: int, n: int, dtype: int) -> int:
     """How many values are NaN or infinite."""
+
+def environment() -> dict[str, str]:
+    """The THINWIRE_* variables of communicators, as they are now."""
+
+class PeerAddress:
+    """How a rank can be reached."""
+
+    def __init__(self, hosts: Sequence[str], port: int, local_name: str, token: int) -> None: ...
+    @property
+    def hosts(self) -> list[str]: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def local_name(self) -> str: ...
+    @property
+    def token(self) -> int: ...
+
+class NetworkOptions:
+    """How links are made."""
+
+    def __init__(
+        self,
+        *,
+        interfaces: Sequence[str],
+        ports: tuple[int, int],
+        sockets: int,
+        congestion: str,
+        pacing: int,
+        secret: bytes,
+        tls: bool,
+        certificate: str,
+        key: str,
+        authority: str,
+        timeout: float,
+    ) -> None: ...
+
+class Call:
+    """Which operation it is, and where its values lie."""
+
+    def __init__(
+        self, number: int, space: int, label: str, source: int, target: int, residual: int, deadline: float
+    ) -> None: ...
+
+class Reduction:
+    """How values are added and coded."""
+
+    def __init__(
+        self,
+        dtype: int,
+        op: str,
+        weight: float | None,
+        codec: CodecSpec,
+        algorithm: str,
+        residual_dtype: int,
+    ) -> None: ...
+
+class Movement:
+    """What is moved: values through a codec, or bytes."""
+
+    def __init__(
+        self, dtype: int, codec: CodecSpec | None, value_bytes: int, algorithm: str, residual_dtype: int
+    ) -> None: ...
+
+class Operation:
+    """A collective that was started."""
+
+    def wait(self, seconds: float) -> bool:
+        """Waits; returns whether it is over."""
+    def is_over(self) -> bool: ...
+    def check(self) -> None:
+        """Raises the error that ended it, if there was one."""
+    @property
+    def nonfinite(self) -> bool: ...
+    @property
+    def slice_failures(self) -> list[tuple[int, int, int, str]]: ...
+    @property
+    def stage_seconds(self) -> dict[str, float]: ...
+    @property
+    def sent_bytes(self) -> tuple[int, int]:
+        """Bytes of the frames sent towards the owners, and from this rank as one."""
+    @property
+    def sampled_error(self) -> tuple[float, float]:
+        """Squared norms of what encoding one sum lost, and of that sum."""
+
+class ReducePlan:
+    """What a rank does with every slice of a bucket, in every step."""
+
+class Rank:
+    """One rank of a group, with its progress thread."""
+
+    def __init__(self, rank: int, ranks: int, timeout: float, network: NetworkOptions) -> None: ...
+    @property
+    def address(self) -> PeerAddress: ...
+    def join(
+        self,
+        group: int,
+        peers: Sequence[PeerAddress],
+        kinds: Sequence[str],
+        neighbours: Sequence[int],
+        sites: Sequence[int],
+    ) -> None:
+        """Starts the thread and opens links to the neighbours, without waiting."""
+    def wait_connected(self, limit: float) -> bool:
+        """Waits for the links to the neighbours, in seconds."""
+    def unconnected(self) -> list[int]: ...
+    def abort(self, reason: str) -> None: ...
+    def close(self) -> None: ...
+    def stats(self) -> dict[str, Any]: ...
+    def make_plan(
+        self,
+        slices: Sequence[
+            tuple[int, int, int, int, Layout, Sequence[int], Sequence[int] | None, Sequence[int] | None, int]
+        ],
+        plan_id: int,
+        dtype: int,
+        residual_dtype: int,
+        algorithm: str,
+    ) -> ReducePlan:
+        """A plan of (first, count, owner, round, layout, parameters, residuals, residuals, key seed)."""
+    def choose_algorithm(self, count: int, compressed: bool) -> str: ...
+    def run_plan(
+        self,
+        call: Call,
+        plan: ReducePlan,
+        step: int,
+        weight: float,
+        source: int,
+        target: int,
+        held: Sequence[int],
+        sample: int,
+    ) -> Operation: ...
+    def all_reduce(self, call: Call, count: int, how: Reduction) -> Operation: ...
+    def reduce_scatter(self, call: Call, count: int, how: Reduction) -> Operation: ...
+    def all_gather(self, call: Call, count: int, how: Movement) -> Operation: ...
+    def all_to_all(self, call: Call, count: int, how: Movement) -> Operation: ...
+    def broadcast(self, call: Call, count: int, how: Movement, root: int) -> Operation: ...
+    def barrier(self, call: Call) -> Operation: ...

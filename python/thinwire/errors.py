@@ -100,3 +100,21 @@ class FormatVersion(StoreError):
 
 class Conflict(StoreError):
     """Somebody else moved a reference first."""
+
+
+OTHER_ERROR = 6
+NUMBERED: dict[int, type[Error]] = {
+    1: InvalidArgument,
+    2: CorruptFrame,
+    3: TransportError,
+    4: Timeout,
+    5: ReplicaMismatch,
+    OTHER_ERROR: Error,
+    7: PeerLost,
+}
+"""The errors that cross the wire (docs/wire/frame.md)."""
+
+
+def error_of_number(number: int) -> type[Error]:
+    """Return the class of an error that came over the wire."""
+    return NUMBERED.get(number, Error)
