@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thinwire.ddp.advice import MIB, OVERHEAD_SECONDS, best_bucket_cap, buckets_of, exposed_seconds
+from thinwire._advice import MIB, OVERHEAD_SECONDS, best_bucket_cap, buckets_of, exposed_seconds
 from thinwire.ddp.report import Metrics, Report
 
 

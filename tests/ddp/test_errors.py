@@ -60,7 +60,7 @@ def _corrupt_once(wire: Wire, phase: int) -> None:
 
 
 def _bad_frame_to_owner(rank: int) -> str:
-    ddp, state = attached("int8")
+    ddp, state = attached("int8", transport="c10d")
     train(ddp, rank, 3)
     if rank == 1:
         _corrupt_once(state._wire, 1)
@@ -83,7 +83,7 @@ def test_a_bad_frame_raises_the_same_on_all_ranks(ranks: Callable[[int], Ranks],
 
 def _bad_frame_from_owner(rank: int) -> list[str]:
     """Return the errors of the step in which one rank received a bad mean, and of the next."""
-    ddp, state = attached("int8", ddp={"bucket_cap_mb": 25})
+    ddp, state = attached("int8", ddp={"bucket_cap_mb": 25}, transport="c10d")
     train(ddp, rank, 3)
     if rank == 1:
         _corrupt_once(state._wire, 2)
@@ -113,7 +113,7 @@ def test_a_bad_mean_is_told_to_all_ranks_in_the_next_step(ranks: Callable[[int],
 
 
 def _fails_to_encode(rank: int) -> list[str]:
-    ddp, state = attached("int8")
+    ddp, state = attached("int8", transport="c10d")
     train(ddp, rank, 2)
     encode = Contribution._encode_share
 
@@ -171,8 +171,8 @@ def test_ranks_that_disagree_on_a_plan(ranks: Callable[[int], Ranks]) -> None:
     assert first == "ranks disagree on the plan of bucket 0: codecs 0 is int8 on rank 0, bf16 on rank 1"
 
 
-def _out_of_step(rank: int) -> str:
-    ddp, state = attached("int8")
+def _out_of_step(rank: int, transport: str) -> str:
+    ddp, state = attached("int8", transport=transport)
     train(ddp, rank, 3)
     if rank == 1:
         state.stepper.number += 7
@@ -182,8 +182,13 @@ def _out_of_step(rank: int) -> str:
 
 
 def test_ranks_that_are_out_of_step(ranks: Callable[[int], Ranks]) -> None:
-    for message in ranks(2)(_out_of_step):
+    for message in ranks(2)(_out_of_step, "c10d"):
         assert "has step 10, not 3" in message or "has step 3, not 10" in message
+
+
+def test_ranks_that_are_out_of_step_on_native_links(ranks: Callable[[int], Ranks]) -> None:
+    for message in ranks(2)(_out_of_step, "native"):
+        assert message == "ranks disagree: rank 0 began step 3, bucket 0, rank 1 began step 10, bucket 0"
 
 
 def _late(rank: int) -> float:
@@ -200,8 +205,8 @@ def test_a_rank_that_never_comes_is_named(fresh_ranks: Callable[[int], Ranks]) -
     assert fresh_ranks(2)(_late)[0] < 5
 
 
-def _killed(rank: int) -> list[str]:
-    ddp, state = attached("int8")
+def _killed(rank: int, transport: str) -> list[str]:
+    ddp, state = attached("int8", transport=transport)
     train(ddp, rank, 3)
     if rank == 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -215,13 +220,14 @@ def _killed(rank: int) -> list[str]:
     return found
 
 
-def test_a_killed_peer_raises_on_the_others(fresh_ranks: Callable[[int], Ranks]) -> None:
-    outcomes = fresh_ranks(3).outcomes(_killed)
+@pytest.mark.parametrize("transport", ["c10d", "native"])
+def test_a_killed_peer_raises_on_the_others(fresh_ranks: Callable[[int], Ranks], transport: str) -> None:
+    outcomes = fresh_ranks(3).outcomes(_killed, transport)
     assert outcomes == [("result", ["PeerLost"] * 2)] * 2 + [("died", -signal.SIGKILL)]
 
 
-def _killed_of_two(rank: int) -> tuple[str, int | None]:
-    ddp, _ = attached("int8")
+def _killed_of_two(rank: int, transport: str) -> tuple[str, int | None]:
+    ddp, _ = attached("int8", transport=transport)
     train(ddp, rank, 3)
     if rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -230,13 +236,14 @@ def _killed_of_two(rank: int) -> tuple[str, int | None]:
     return str(error)[:14], error.rank
 
 
-def test_the_lost_rank_of_two_is_named(fresh_ranks: Callable[[int], Ranks]) -> None:
-    assert fresh_ranks(2).outcomes(_killed_of_two)[0] == ("result", ("rank 1 is gone", 1))
+@pytest.mark.parametrize("transport", ["c10d", "native"])
+def test_the_lost_rank_of_two_is_named(fresh_ranks: Callable[[int], Ranks], transport: str) -> None:
+    assert fresh_ranks(2).outcomes(_killed_of_two, transport)[0] == ("result", ("rank 1 is lost", 1))
 
 
-def _stuck(rank: int) -> str:
+def _stuck(rank: int, transport: str) -> str:
     """Rank 1 does not reach its backward in time; when it does, rank 0 has left."""
-    ddp, state = attached("int8", deadline=2.0)
+    ddp, state = attached("int8", deadline=2.0, transport=transport)
     train(ddp, rank, 3)
     if rank == 1:
         time.sleep(4)
@@ -247,8 +254,13 @@ def _stuck(rank: int) -> str:
     return type(error).__name__
 
 
-def test_a_deadline_ends_the_wait_and_releases_the_late_rank(fresh_ranks: Callable[[int], Ranks]) -> None:
-    assert fresh_ranks(2)(_stuck) == ["Timeout", "PeerLost"]
+@pytest.mark.parametrize(
+    ("transport", "wanted"), [("c10d", ["Timeout", "PeerLost"]), ("native", ["Timeout", "Timeout"])]
+)
+def test_a_deadline_ends_the_wait_and_releases_the_late_rank(
+    fresh_ranks: Callable[[int], Ranks], transport: str, wanted: list[str]
+) -> None:
+    assert fresh_ranks(2)(_stuck, transport) == wanted
 
 
 def _nonfinite(rank: int, policy: str) -> None:
@@ -348,7 +360,7 @@ def test_a_closed_state_refuses(ranks: Callable[[int], Ranks]) -> None:
 
 def _outside_backward(rank: int) -> None:
     """Rank 0 has joined when the error happens; it is not in backward, so close() raises it."""
-    ddp, state = attached("int8")
+    ddp, state = attached("int8", transport="c10d")
     with ddp.join():
         for step in range(1 + 2 * rank):
             if step == 2:
@@ -375,8 +387,7 @@ REFUSED: list[tuple[dict[str, Any], type[Error], str]] = [
     ({"warmup": 2.5}, InvalidArgument, "warmup is 2.5"),
     ({"residual_dtype": "float16"}, InvalidArgument, "'float32', 'bfloat16'"),
     ({"nonfinite": "ignore"}, InvalidArgument, "'propagate', 'raise'"),
-    ({"transport": "native"}, NotBuilt, "native"),
-    ({"transport": "mpi"}, InvalidArgument, "'auto', 'c10d'"),
+    ({"transport": "mpi"}, InvalidArgument, "'auto', 'native', 'c10d'"),
     ({"deadline": 0}, InvalidArgument, "deadline"),
     ({"feedback": 1}, InvalidArgument, "feedback is 1"),
 ]

@@ -34,12 +34,18 @@ def _until(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
-def _dropped(rank: int, close: bool) -> None:
+THREADS = {
+    "c10d": ["thinwire-decode", "thinwire-encode", "thinwire-reduce"],
+    "native": ["thinwire-finish", "thinwire-start"],
+}
+
+
+def _dropped(rank: int, close: bool, transport: str) -> None:
     dist.barrier()
     before = _sockets()
-    ddp, state = attached("int8")
+    ddp, state = attached("int8", transport=transport)
     train(ddp, rank, 2)
-    assert _threads() == ["thinwire-decode", "thinwire-encode", "thinwire-reduce"]
+    assert _threads() == THREADS[transport]
     assert _sockets() > before
     dist.barrier()
     if close:
@@ -52,13 +58,14 @@ def _dropped(rank: int, close: bool) -> None:
 
 
 @pytest.mark.parametrize("close", [True, False])
-def test_nothing_is_left(ranks: Callable[[int], Ranks], close: bool) -> None:
-    ranks(2)(_dropped, close)
+@pytest.mark.parametrize("transport", ["c10d", "native"])
+def test_nothing_is_left(ranks: Callable[[int], Ranks], close: bool, transport: str) -> None:
+    ranks(2)(_dropped, close, transport)
 
 
-def _forked(rank: int) -> None:
+def _forked(rank: int, transport: str) -> None:
     """A child neither uses nor disturbs its parent's connections, and ends."""
-    ddp, state = attached("int8")
+    ddp, state = attached("int8", transport=transport)
     train(ddp, rank, 2)
     child = os.fork()
     if child == 0:
@@ -77,8 +84,9 @@ def _forked(rank: int) -> None:
     state.close()
 
 
-def test_after_a_fork(ranks: Callable[[int], Ranks]) -> None:
-    ranks(2)(_forked)
+@pytest.mark.parametrize("transport", ["c10d", "native"])
+def test_after_a_fork(ranks: Callable[[int], Ranks], transport: str) -> None:
+    ranks(2)(_forked, transport)
 
 
 SCRIPT = """

@@ -73,8 +73,8 @@ def test_pieces_are_bounded_and_shares_balanced(
     for piece in cut(parameters, world_size):
         costs = [sum(s.codec.payload_bytes(s.count) for s in share.segments) for share in piece.shares]
         padding = 64 * sum(len(share.segments) for share in piece.shares)
-        assert sum(share.count for share in piece.shares) <= plan.PIECE_VALUES + 2 * slack
-        assert sum(costs) <= plan.PIECE_BYTES + 2 * 4 * slack + padding
+        assert sum(share.count for share in piece.shares) <= plan.C10D_LIMITS.piece_values + 2 * slack
+        assert sum(costs) <= plan.C10D_LIMITS.piece_bytes + 2 * 4 * slack + padding
         assert max(costs) <= sum(costs) / world_size + 2 * 4 * slack + padding
 
 

@@ -9,9 +9,10 @@ or, in PyTorch's own form,
 """
 
 from thinwire.ddp.attach import attach
+from thinwire.ddp.group import communicator
 from thinwire.ddp.hook import comm_hook
 from thinwire.ddp.options import Options
 from thinwire.ddp.report import Report
 from thinwire.ddp.state import HookState
 
-__all__ = ["HookState", "Options", "Report", "attach", "comm_hook"]
+__all__ = ["HookState", "Options", "Report", "attach", "comm_hook", "communicator"]

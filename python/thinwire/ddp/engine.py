@@ -36,8 +36,8 @@ from thinwire.ddp.frames import (
 )
 from thinwire.ddp.jobs import EndItem, Item, Job, PlainItem, SlotQueue
 from thinwire.ddp.planner import Planner
-from thinwire.ddp.program import DTYPE_CODES, PieceProgram
-from thinwire.ddp.report import Metrics, Span, plain_bytes
+from thinwire.ddp.program import DTYPE_CODES, PieceProgram, Program
+from thinwire.ddp.report import SAMPLE_EVERY, Metrics, Span, plain_bytes
 from thinwire.ddp.step import Failure
 from thinwire.ddp.verify import Verifier
 from thinwire.ddp.wire import Wire, Work
@@ -45,8 +45,6 @@ from thinwire.errors import Error, InvalidArgument, Timeout, TransportError
 
 SLOTS = 2
 """Pieces that may be in each phase at a time."""
-SAMPLE_EVERY = 8
-"""The error of the codec is measured on one share every so many steps."""
 SAMPLE_VALUES = 1 << 16
 """Most values of such a share to look at."""
 _JOIN_SECONDS = 5.0
@@ -61,7 +59,12 @@ class Engine:
     """
 
     def __init__(
-        self, wire: Wire, planner: Planner, residuals: Residuals, verifier: Verifier, metrics: Metrics
+        self,
+        wire: Wire,
+        planner: Planner[Program],
+        residuals: Residuals,
+        verifier: Verifier,
+        metrics: Metrics,
     ) -> None:
         self.broken: Error | None = None
         self.metrics = metrics

@@ -1,4 +1,4 @@
-"""Small messages between ranks over a process group's store, and what is said when they disagree."""
+"""Small messages between ranks over a process group's store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, _get_process_group_store
 
 from thinwire.ddp.plan import canonical_json
-from thinwire.errors import InvalidArgument, Timeout, TransportError
+from thinwire.errors import Timeout, TransportError
 
 
 class Meeting:
@@ -47,31 +47,3 @@ class Meeting:
                 raise
             ranks = f"rank {late[0]} has" if len(late) == 1 else f"ranks {', '.join(late)} have"
             raise Timeout(f"{ranks} not {doing} within {self._timeout:g} s (option timeout)") from error
-
-
-def require_equal(subject: str, descriptions: Sequence[Any]) -> None:
-    """Raise InvalidArgument that names the first difference between ranks, if there is one."""
-    for rank, other in enumerate(descriptions):
-        found = _first_difference(descriptions[0], other, "")
-        if found:
-            where, here, there = found
-            values = f"{_short(here)} on rank 0, {_short(there)} on rank {rank}"
-            raise InvalidArgument(f"ranks disagree on {subject}: {where} is {values}")
-
-
-def _first_difference(one: Any, other: Any, path: str) -> tuple[str, Any, Any] | None:
-    if one == other:
-        return None
-    if isinstance(one, dict) and isinstance(other, dict):
-        pairs = [(str(key), one.get(key), other.get(key)) for key in sorted({*one, *other})]
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
-    else:
-        return path, one, other
-    deeper = (_first_difference(a, b, f"{path} {key}".strip()) for key, a, b in pairs)
-    return next(found for found in deeper if found)
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -10,11 +10,11 @@ import torch
 from thinwire import _core
 from thinwire._codecs import codec as make_codec
 from thinwire.ddp.policy import Policy, default_warmup
-from thinwire.errors import InvalidArgument, NotBuilt
+from thinwire.errors import InvalidArgument
 
 RESIDUAL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 NONFINITE = ("propagate", "raise")
-TRANSPORTS = ("auto", "c10d")
+TRANSPORTS = ("auto", "native", "c10d")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Options:
     Attributes:
         codec: "int8", "int4", "sign1", "topk", "bf16", ... with parameters as in "int4:block=32"; see
             `thinwire.codecs()`.
-        transport: "c10d" (Gloo), or "auto", which is the same for now.
+        transport: "native" (thinwire's own links), "c10d" (Gloo), or "auto", which takes native.
         small: matrices with fewer values than this go in 16 bit, as all one-dimensional parameters do.
         warmup: steps of int4 at the start. None: 40 for sign1 and topk, 0 for the others.
         feedback: keep what a codec loses and send it with the next step (codecs under 16 bit).
@@ -53,7 +53,7 @@ class Options:
 
     @staticmethod
     def parse(given: dict[str, Any]) -> Options:
-        """Return the options of a call. Raises InvalidArgument or NotBuilt saying what would be right."""
+        """Return the options of a call. Raises InvalidArgument saying what would be right."""
         names = [field.name for field in fields(Options)]
         for name in given:
             if name not in names:
@@ -66,8 +66,6 @@ class Options:
         make_codec(self.codec)
         _one_of("residual_dtype", self.residual_dtype, tuple(RESIDUAL_DTYPES))
         _one_of("nonfinite", self.nonfinite, NONFINITE)
-        if self.transport == "native":
-            raise NotBuilt("transport='native' is not part of this release; use 'c10d' or 'auto'")
         _one_of("transport", self.transport, TRANSPORTS)
         for name in ("small", "verify_every", "seed"):
             _at_least(name, getattr(self, name), int, 0)
@@ -78,6 +76,11 @@ class Options:
         for name in ("feedback", "force"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidArgument(f"{name} is {getattr(self, name)!r}; it must be True or False")
+
+    @property
+    def is_native(self) -> bool:
+        """Whether gradients travel over thinwire's own links."""
+        return self.transport != "c10d"
 
     @property
     def spec(self) -> _core.CodecSpec:

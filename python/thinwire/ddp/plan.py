@@ -22,14 +22,27 @@ from thinwire._core import CodecSpec, Layout
 
 ALIGN = 1024
 """Cuts inside a parameter are at multiples of this, or of the codec's block where that is larger."""
-PIECE_BYTES = 1 << 20
-"""Compressed bytes of a piece, about."""
-PIECE_VALUES = 1 << 20
-"""Most values in a piece, about: an owner's sum is held in fp32."""
 SLOT_ALIGN = 64
 """Frames start at multiples of this in a buffer."""
 MIN_SLOT = 512
 """Bytes reserved for a frame at least, so that an aborted one has room for its reason."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a piece may be, about: its compressed bytes, and its values."""
+
+    piece_bytes: int
+    piece_values: int
+
+
+C10D_LIMITS = Limits(1 << 20, 1 << 20)
+"""A piece is one collective of c10d: large enough to be worth it. An owner's sum is held in fp32."""
+
+
+def native_limits(world_size: int) -> Limits:
+    """Return the limits of the native engine, where a share is a slice that fits in a core's cache."""
+    return Limits(piece_bytes=world_size << 19, piece_values=world_size << 17)
 
 
 @dataclass(frozen=True)
@@ -105,19 +118,22 @@ def _cut(spans: Sequence[_Span], costs: Sequence[float], aligns: Sequence[int], 
     return [*bounds, end]
 
 
-def cut_bucket(sizes: Sequence[int], codecs: Sequence[CodecSpec], world_size: int) -> tuple[Piece, ...]:
+def cut_bucket(
+    sizes: Sequence[int], codecs: Sequence[CodecSpec], world_size: int, limits: Limits = C10D_LIMITS
+) -> tuple[Piece, ...]:
     """Cut a bucket into pieces and shares.
 
     Args:
         sizes: the number of values of each parameter, in the order of the bucket.
         codecs: the codec of each parameter.
         world_size: the number of ranks, each of which owns a share of every piece.
+        limits: of a piece.
 
     Every value lies in exactly one segment; the shares of a piece cost about the same number of compressed
     bytes.
     """
     rates = [_bytes_per_value(size, codec) for size, codec in zip(sizes, codecs, strict=True)]
-    loads = [max(rate / PIECE_BYTES, 1 / PIECE_VALUES) for rate in rates]
+    loads = [max(rate / limits.piece_bytes, 1 / limits.piece_values) for rate in rates]
     aligns = [max(ALIGN, int(codec.params.get("block", 0))) for codec in codecs]
     starts = list(accumulate(sizes, initial=0))
     spans = [_Span(i, starts[i], 0, size) for i, size in enumerate(sizes) if size]
@@ -171,12 +187,16 @@ class Plan:
 
 
 def make_plan(
-    sizes: Sequence[int], codecs: Sequence[CodecSpec], world_size: int, description: dict[str, Any]
+    sizes: Sequence[int],
+    codecs: Sequence[CodecSpec],
+    world_size: int,
+    description: dict[str, Any],
+    limits: Limits = C10D_LIMITS,
 ) -> Plan:
     """Return the plan of a bucket. What else must agree across ranks is in `description`."""
     cut = {"values": list(sizes), "codecs": [str(codec) for codec in codecs], "align": ALIGN}
-    limits = {"piece bytes": PIECE_BYTES, "piece values": PIECE_VALUES, "ranks": world_size}
-    return Plan(cut_bucket(sizes, codecs, world_size), {**description, **cut, **limits})
+    whole = {"piece bytes": limits.piece_bytes, "piece values": limits.piece_values, "ranks": world_size}
+    return Plan(cut_bucket(sizes, codecs, world_size, limits), {**description, **cut, **whole})
 
 
 def canonical_json(value: Any) -> bytes:

@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from thinwire import _core
-from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.model import real_view
-from thinwire.ddp.plan import make_plan
+from thinwire.ddp.plan import Limits, Plan, make_plan
 from thinwire.ddp.policy import Policy
-from thinwire.ddp.program import Identity, Program
-from thinwire.ddp.wire import Wire
 from thinwire.errors import Error, InvalidArgument
 
 
+class BoundPlan(Protocol):
+    """A plan bound to memory, as one of the transports wants it."""
+
+    parameters: tuple[torch.Tensor, ...]
+
+
+ProgramT = TypeVar("ProgramT", bound=BoundPlan)
+Binder = Callable[[Plan, int, Sequence[torch.Tensor], Sequence[bool], torch.dtype], ProgramT]
+"""Makes a program of a plan, a bucket's number, its parameters, which of these keep a residual, a dtype."""
+
+
+class Agreeing(Protocol):
+    """The part of a transport by which ranks find out whether they agree."""
+
+    size: int
+
+    def agree(self, subject: str, description: dict[str, Any]) -> None:
+        """Raise InvalidArgument on all ranks unless all came with the same description."""
+
+
 @dataclass(frozen=True)
-class _Known:
+class _Known(Generic[ProgramT]):
     """A program, and what it was made for."""
 
     parameters: tuple[int, ...]
     dtype: torch.dtype
     warm: bool
-    program: Program
+    program: ProgramT
 
 
-class Planner:
+class Planner(Generic[ProgramT]):
     """Makes the program of every bucket once, and again when DDP rebuilds its buckets or the warm-up ends.
 
     Used by one thread, in the order of buckets. `made` counts the programs.
     """
 
-    def __init__(self, policy: Policy, residuals: Residuals, wire: Wire, identity: Identity) -> None:
+    def __init__(self, policy: Policy, wire: Agreeing, limits: Limits, bind: Binder[ProgramT]) -> None:
         self._policy = policy
-        self._residuals = residuals
         self._wire = wire
-        self._identity = identity
-        self._known: dict[int, _Known] = {}
+        self._limits = limits
+        self._bind = bind
+        self._known: dict[int, _Known[ProgramT]] = {}
         self.made = 0
 
     def program(
         self, bucket: int, buffer: torch.Tensor, parameters: Sequence[torch.Tensor], step: int
-    ) -> Program:
+    ) -> ProgramT:
         """Return the program of a bucket. Collective where it is new.
 
         Raises InvalidArgument on all ranks if they differ in it, or if it cannot be made on one of them.
@@ -65,7 +83,7 @@ class Planner:
 
     def _make(
         self, bucket: int, buffer: torch.Tensor, parameters: Sequence[torch.Tensor], warm: bool, step: int
-    ) -> Program:
+    ) -> ProgramT:
         description = {
             "bucket": bucket,
             "step": step,
@@ -77,13 +95,13 @@ class Planner:
         sizes = [real_view(parameter).numel() for parameter in parameters]
         codecs = [self._policy.codec_of(parameter, buffer.dtype, warm) for parameter in parameters]
         keeps = [self._policy.keeps_residual(parameter) for parameter in parameters]
-        plan = make_plan(sizes, codecs, self._identity.size, description)
+        plan = make_plan(sizes, codecs, self._wire.size, description, self._limits)
         failure, program = None, None
         try:
             if sum(sizes) != buffer.numel():
                 found, wanted = buffer.numel(), sum(sizes)
                 raise InvalidArgument(f"bucket {bucket} has {found} values, its parameters {wanted}")
-            program = Program(plan, bucket, parameters, keeps, buffer.dtype, self._residuals, self._identity)
+            program = self._bind(plan, bucket, parameters, keeps, buffer.dtype)
         except Error as error:
             failure = error
         # A rank that failed still takes part: all ranks hear of it here, and none waits for its frames.

@@ -64,7 +64,7 @@ class ShareProgram:
         self.layout = layout
         self.slot = slot_bytes(layout.frame_bytes)
         self.offset = share.start * item_bytes
-        self.residuals = _segment_addresses(share, addresses)
+        self.residuals = residual_addresses(share, addresses.by_parameter, addresses.item_bytes)
         self.header = header
         self._parameters = tuple(segment.parameter for segment in share.segments)
         self._stochastic = any(s.codec.params.get("rounding") == "stochastic" for s in share.segments)
@@ -145,7 +145,7 @@ class Program:
         self.dtype = DTYPE_CODES[dtype]
         item = dtype.itemsize
         sizes = [real_view(parameter).numel() for parameter in parameters]
-        starts = _starts(sizes)
+        starts = starts_of(sizes)
         self.watched = [(i, starts[i] * item, sizes[i]) for i, kept in enumerate(keeps) if kept]
         addresses = {i: residuals.addresses(parameters[i]) for i, _, _ in self.watched}
         bound = _Addresses(addresses, residuals.dtype.itemsize)
@@ -175,15 +175,21 @@ class _Addresses:
     item_bytes: int
 
 
-def _segment_addresses(share: Share, addresses: _Addresses) -> tuple[list[int] | None, list[int] | None]:
-    if not any(segment.parameter in addresses.by_parameter for segment in share.segments):
+def residual_addresses(
+    share: Share, by_parameter: dict[int, tuple[int, int]], item_bytes: int
+) -> tuple[list[int] | None, list[int] | None]:
+    """Return the address of each segment's residual in both arrays of `Residuals` (0: it has none).
+
+    `by_parameter` has the addresses of the parameters' residuals by number. None if no segment has one.
+    """
+    if not any(segment.parameter in by_parameter for segment in share.segments):
         return None, None
 
     def of_array(which: int) -> list[int]:
         found = []
         for segment in share.segments:
-            base = addresses.by_parameter.get(segment.parameter)
-            found.append(base[which] + segment.offset * addresses.item_bytes if base else 0)
+            base = by_parameter.get(segment.parameter)
+            found.append(base[which] + segment.offset * item_bytes if base else 0)
         return found
 
     return of_array(0), of_array(1)
@@ -192,11 +198,12 @@ def _segment_addresses(share: Share, addresses: _Addresses) -> tuple[list[int] |
 def _offsets(sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Return (rank, offset) of every size that is not 0, laid out one after another."""
     return [
-        (rank, start) for rank, (start, size) in enumerate(zip(_starts(sizes), sizes, strict=True)) if size
+        (rank, start) for rank, (start, size) in enumerate(zip(starts_of(sizes), sizes, strict=True)) if size
     ]
 
 
-def _starts(sizes: Sequence[int]) -> list[int]:
+def starts_of(sizes: Sequence[int]) -> list[int]:
+    """Return where each begins if they are laid out one after another."""
     starts, total = [], 0
     for size in sizes:
         starts.append(total)

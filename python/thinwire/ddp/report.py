@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-from thinwire.ddp.advice import best_bucket_cap, exposed_seconds
+from thinwire._advice import best_bucket_cap, exposed_seconds
+
+SAMPLE_EVERY = 8
+"""The error of the codec is measured on one share every so many steps."""
 
 
 class Stopwatch:

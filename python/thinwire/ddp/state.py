@@ -5,20 +5,27 @@ from __future__ import annotations
 import logging
 import math
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch.distributed as dist
 from torch import nn
 
+from thinwire._rendezvous import require_equal
 from thinwire.ddp.checkpoint import SavedState, merge_states
 from thinwire.ddp.engine import Engine
 from thinwire.ddp.feedback import Residuals
-from thinwire.ddp.meeting import require_equal
+from thinwire.ddp.group import member_of
 from thinwire.ddp.model import check_model, named_parameters, real_view, unwrap
+from thinwire.ddp.native_engine import NativeEngine
+from thinwire.ddp.native_program import NativeProgram
+from thinwire.ddp.native_wire import NativeWire
 from thinwire.ddp.options import RESIDUAL_DTYPES, Options
+from thinwire.ddp.plan import C10D_LIMITS, native_limits
 from thinwire.ddp.planner import Planner
 from thinwire.ddp.policy import protected_parameters
-from thinwire.ddp.program import DTYPE_CODES, Identity
+from thinwire.ddp.program import DTYPE_CODES, Identity, Program
 from thinwire.ddp.report import Metrics, Report
 from thinwire.ddp.stepper import Stepper
 from thinwire.ddp.verify import Verifier
@@ -37,7 +44,7 @@ class HookState:
         model: the model, or its DDP wrapper: gives parameters their names in `state_dict`, and finds
             embeddings and output head for sign1 and topk. `attach` passes it.
         process_group: that of the DDP module; None for the default group.
-        transport: "auto" or "c10d".
+        transport: "auto", "native" or "c10d".
         scaler: the torch.amp.GradScaler in use, if any: a step it skips leaves the residuals alone, and they
             follow its scale.
         **options: see `thinwire.ddp.Options`.
@@ -56,7 +63,7 @@ class HookState:
         **options: Any,
     ) -> None:
         self.options = Options.parse({"codec": str(codec), "transport": transport, **options})
-        group = _group(process_group)
+        group = member_of(process_group)
         self._rank, self._world_size = group.rank(), group.size()
         if scaler is not None and not scaler.is_enabled():
             scaler = None
@@ -68,11 +75,12 @@ class HookState:
         )
         self._residuals = self._make_residuals(inner, scaler is not None)
         self._metrics = Metrics()
-        self._wire: Wire | None = None
-        self._engine: Engine | None = None
+        self._wire: Wire | NativeWire | None = None
+        self._engine: Engine | NativeEngine | None = None
         if self._world_size > 1 or self.options.force:
             told = {**self.options.description(), "scaler": scaler is not None, "model": inner is not None}
-            self._wire = Wire(group, told, self.options.timeout, self.options.deadline)
+            make_wire: Callable[..., Wire | NativeWire] = NativeWire if self.options.is_native else Wire
+            self._wire = make_wire(group, told, self.options.timeout, self.options.deadline)
             self._engine = self._make_engine(self._wire, inner)
             weakref.finalize(self, self._engine.close)
         strict = self.options.nonfinite == "raise"
@@ -157,14 +165,22 @@ class HookState:
             names = {p: name for name, p in named if real_view(p).dtype in DTYPE_CODES and kept(p)}
         return Residuals(RESIDUAL_DTYPES[self.options.residual_dtype], transactional, names)
 
-    def _make_engine(self, wire: Wire, model: nn.Module | None) -> Engine:
-        identity = Identity(wire.nonce, self._rank, self._world_size, self.options.seed)
-        planner = Planner(self._policy, self._residuals, wire, identity)
+    def _make_engine(self, wire: Wire | NativeWire, model: nn.Module | None) -> Engine | NativeEngine:
         named = list(named_parameters(model).items()) if model is not None else None
-        verifier = Verifier(
-            self.options.verify_every, wire, planner.parameters if named is None else lambda: named
-        )
-        return Engine(wire, planner, self._residuals, verifier, self._metrics)
+        identity = Identity(wire.nonce, self._rank, self._world_size, self.options.seed)
+        residuals = self._residuals  # nothing the engine holds may hold this state
+
+        def verifier(planner: Planner[Any]) -> Verifier:
+            parameters = planner.parameters if named is None else lambda: named
+            return Verifier(self.options.verify_every, wire, parameters)
+
+        if isinstance(wire, NativeWire):
+            rank, limits = wire.communicator.native, native_limits(self._world_size)
+            bind_native = partial(NativeProgram, rank, residuals=residuals, me=identity)
+            native = Planner(self._policy, wire, limits, bind_native)
+            return NativeEngine(wire, native, verifier(native), self._metrics)
+        c10d = Planner(self._policy, wire, C10D_LIMITS, partial(Program, residuals=residuals, me=identity))
+        return Engine(wire, c10d, self._residuals, verifier(c10d), self._metrics)
 
     def _agree_to_load(self, merged: SavedState | None, failure: str | None) -> None:
         """Raise InvalidArgument if a rank cannot load, or if they would go on at different steps."""
@@ -185,12 +201,3 @@ class HookState:
             self._residuals.load(merged.residuals)
         elif merged.residuals:
             _log.warning("a single rank sends nothing: the residuals of the loaded state are dropped")
-
-
-def _group(process_group: dist.ProcessGroup | None) -> dist.ProcessGroup:
-    if not dist.is_available() or not dist.is_initialized():
-        raise InvalidArgument("torch.distributed is not initialised; call init_process_group first")
-    group = dist.group.WORLD if process_group is None else process_group
-    if not isinstance(group, dist.ProcessGroup):
-        raise InvalidArgument("this rank is not a member of the process group")
-    return group

@@ -4,26 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from thinwire.errors import (
-    CorruptFrame,
-    Error,
-    InvalidArgument,
-    NonFinite,
-    ReplicaMismatch,
-    Timeout,
-    TransportError,
-)
-
-OTHER_ERROR = 6
-_NUMBERED: dict[int, type[Error]] = {
-    1: InvalidArgument,
-    2: CorruptFrame,
-    3: TransportError,
-    4: Timeout,
-    5: ReplicaMismatch,
-    OTHER_ERROR: Error,
-}
-"""The errors an aborted frame can carry (docs/wire/frame.md)."""
+from thinwire.errors import NUMBERED, OTHER_ERROR, Error, NonFinite, error_of_number
 
 
 @dataclass(frozen=True)
@@ -36,13 +17,13 @@ class Failure:
     @staticmethod
     def of(error: BaseException) -> Failure:
         """Describe an error."""
-        fits = (number for number, kind in _NUMBERED.items() if isinstance(error, kind))
+        fits = (number for number, kind in NUMBERED.items() if isinstance(error, kind))
         number = next(fits, OTHER_ERROR)
         return Failure(number, str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}")
 
     def error(self) -> Error:
         """Return the error to raise."""
-        return _NUMBERED.get(self.number, Error)(self.reason)
+        return error_of_number(self.number)(self.reason)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from thinwire.ddp.engine import Engine
 from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.model import check_device
+from thinwire.ddp.native_engine import NativeEngine
 from thinwire.ddp.report import Metrics, plain_bytes
 from thinwire.ddp.step import Step
 from thinwire.errors import Error, InvalidArgument
@@ -33,7 +34,7 @@ class Stepper:
 
     def __init__(
         self,
-        engine: Engine | None,
+        engine: Engine | NativeEngine | None,
         residuals: Residuals,
         metrics: Metrics,
         world_size: int,

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 
 from thinwire import _core
-from thinwire.ddp.wire import Wire
 from thinwire.errors import ReplicaMismatch
 
 _HASH_BYTES = 8
+
+
+class Gathering(Protocol):
+    """The part of a transport that brings every rank's bytes together."""
+
+    def gather(self, data: bytes) -> list[bytes]:
+        """Return every rank's `data`."""
 
 
 class Verifier:
@@ -21,7 +28,7 @@ class Verifier:
     """
 
     def __init__(
-        self, every: int, wire: Wire, parameters: Callable[[], Sequence[tuple[str, torch.Tensor]]]
+        self, every: int, wire: Gathering, parameters: Callable[[], Sequence[tuple[str, torch.Tensor]]]
     ) -> None:
         self._every = every
         self._wire = wire

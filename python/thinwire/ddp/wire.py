@@ -27,7 +27,8 @@ from torch.distributed.distributed_c10d import (  # type: ignore[attr-defined]
 )
 
 from thinwire import _core
-from thinwire.ddp.meeting import Meeting, require_equal
+from thinwire._rendezvous import require_equal
+from thinwire.ddp.meeting import Meeting
 from thinwire.ddp.plan import canonical_json
 from thinwire.errors import PeerLost, Timeout, TransportError
 
@@ -158,8 +159,8 @@ class Wire:
         if "timed out" in text.lower() or "timeout" in text.lower():
             return Timeout(f"no answer within {self._deadline.total_seconds():g} s (option deadline): {text}")
         if self.size == 2:
-            return PeerLost(f"rank {1 - self.rank} is gone: {text}", 1 - self.rank)
-        return PeerLost(f"a rank is gone: {text}")
+            return PeerLost(f"rank {1 - self.rank} is lost: {text}", 1 - self.rank)
+        return PeerLost(f"a rank is lost: {text}")
 
 
 class Work:

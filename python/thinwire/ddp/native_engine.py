@@ -1,0 +1,210 @@
+"""The hook over native links: the progress thread of `thinwire.Communicator` does the work.
+
+Two threads pass buckets to it and back. One makes the plan of a bucket that is new, which the ranks agree on,
+and starts the operation; the other waits for operations in the order of buckets, and completes their futures.
+Encoding, sending, adding and decoding overlap slice by slice in native code.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import time
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import torch
+
+from thinwire import _core
+from thinwire.ddp.frames import check_weights
+from thinwire.ddp.jobs import Job
+from thinwire.ddp.native_program import NativeProgram
+from thinwire.ddp.native_wire import NativeWire
+from thinwire.ddp.planner import Planner
+from thinwire.ddp.program import DTYPE_CODES
+from thinwire.ddp.report import SAMPLE_EVERY, Metrics
+from thinwire.ddp.verify import Verifier
+from thinwire.errors import Error, InvalidArgument, Timeout, TransportError, error_of_number
+
+NO_SAMPLE = 0xFFFFFFFF
+_JOIN_SECONDS = 5.0
+_WAIT_SECONDS = 3600.0
+
+
+@dataclass
+class _Started:
+    """A bucket on its way; without an operation, one that is done or failed already."""
+
+    job: Job
+    operation: _core.Operation | None
+    began: float
+
+
+class NativeEngine:
+    """The threads of one HookState over the native transport. Holds no reference to it.
+
+    Attributes are those of `thinwire.ddp.engine.Engine`.
+    """
+
+    def __init__(
+        self, wire: NativeWire, planner: Planner[NativeProgram], verifier: Verifier, metrics: Metrics
+    ) -> None:
+        self.broken: Error | None = None
+        self.metrics = metrics
+        self._wire, self._planner, self._verifier = wire, planner, verifier
+        self._pid = os.getpid()
+        self._closed = False
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._started: SimpleQueue[_Started | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=serve, name=f"thinwire-{name}", daemon=True)
+            for name, serve in (("start", self._serve_jobs), ("finish", self._serve_started))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def usable(self) -> bool:
+        """Whether jobs can be submitted: not closed, and not the child of a fork."""
+        return not self._closed and os.getpid() == self._pid
+
+    @property
+    def programs_made(self) -> int:
+        """How many programs were made."""
+        return self._planner.made
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of all buffers, without residuals."""
+        return int(self._wire.communicator.stats()["buffer_bytes"]) if self.usable else 0
+
+    def submit(self, job: Job) -> None:
+        """Take a bucket. Returns at once; the job's future completes when all is done, whatever happens."""
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Finish what was submitted, end threads and connections. Waits a few seconds at most."""
+        if not self.usable:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        end = time.monotonic() + _JOIN_SECONDS
+        if threading.current_thread() not in self._threads:
+            for thread in self._threads:
+                thread.join(max(0.0, end - time.monotonic()))
+        self._wire.close()
+
+    # The start thread.
+
+    def _serve_jobs(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            began, operation = time.perf_counter(), None
+            try:
+                if self.broken is None:
+                    operation = self._start(job)
+            except (Timeout, TransportError) as error:
+                self._break(error)
+            except Error as error:  # raised on all ranks alike: none of them starts the bucket
+                job.step.fail(error, job.bucket)
+                job.left = 0
+            except Exception as error:
+                self._break(error)
+            self._started.put(_Started(job, operation, began))
+            del job, operation  # a bucket must not be kept alive until the next one comes
+        self._started.put(None)
+
+    def _start(self, job: Job) -> _core.Operation | None:
+        step, buffer = job.step, job.buffer
+        if job.bucket == 0:
+            self._verifier.check(step.number)
+        if buffer.dtype not in DTYPE_CODES:
+            self._reduce_plainly(job)
+            return None
+        program = self._planner.program(job.bucket, buffer, job.parameters, step.number)
+        base = buffer.data_ptr()
+        held = bytearray(len(program.parameters))
+        for i, offset, count in program.watched:
+            held[i] = _core.is_zero(base + offset, count, program.dtype)
+        sample, rest = divmod(step.number, SAMPLE_EVERY)
+        return self._wire.communicator.run_plan(
+            program.native,
+            step.number,
+            job.bucket,
+            base,
+            step.weight,
+            (step.source, step.target),
+            held if any(held) else b"",
+            NO_SAMPLE if rest or not program.slices else sample % program.slices,
+        )
+
+    def _reduce_plainly(self, job: Job) -> None:
+        """Add up a bucket whose dtype is not compressed, in the order of ranks."""
+        if not job.buffer.is_floating_point():
+            raise InvalidArgument(f"gradients of dtype {job.buffer.dtype} cannot be averaged")
+        job.buffer.mul_(job.step.weight)
+        communicator = self._wire.communicator
+        weight = torch.tensor([job.step.weight], dtype=torch.float64)
+        weights = communicator.all_gather(weight).wait()
+        parts = communicator.all_gather(job.buffer).wait()
+        self.metrics.phase_1.sent_bytes += (self._wire.size - 1) * job.buffer.nbytes
+        job.buffer.zero_()
+        for part in parts:
+            job.buffer.add_(part)
+        try:
+            check_weights(float(weights.sum()))
+        except InvalidArgument as error:
+            job.step.fail(error, job.bucket)
+        if not bool(torch.isfinite(job.buffer).all()):
+            job.step.nonfinite = True
+        job.left = 0
+
+    # The finish thread.
+
+    def _serve_started(self) -> None:
+        while (started := self._started.get()) is not None:
+            try:
+                if started.operation is not None:
+                    self._finish_operation(started.job, started.operation, started.began)
+            except Exception as error:
+                self._break(error)
+            self._complete(started.job)
+            del started
+
+    def _finish_operation(self, job: Job, operation: _core.Operation, began: float) -> None:
+        while not operation.wait(_WAIT_SECONDS):
+            pass
+        try:
+            operation.check()
+        except InvalidArgument as error:  # ranks disagreed on this bucket; the links are intact
+            job.step.fail(error, job.bucket)
+        job.left = 0
+        for piece, owner, number, reason in operation.slice_failures:
+            job.step.fail(error_of_number(number)(reason), job.bucket, piece, owner)
+        job.step.nonfinite |= operation.nonfinite
+        self._count(operation, began)
+
+    def _count(self, operation: _core.Operation, began: float) -> None:
+        metrics, seconds = self.metrics, operation.stage_seconds
+        metrics.encode.seconds += seconds["encode"]
+        metrics.reduce.seconds += seconds["add"] + seconds["result"]
+        metrics.decode.seconds += seconds["decode"]
+        up, down = operation.sent_bytes
+        metrics.phase_1.sent_bytes += up
+        metrics.phase_2.sent_bytes += down
+        for span in (metrics.phase_1, metrics.phase_2, metrics.wire):
+            span.until_now(began)
+        metrics.add_error(*operation.sampled_error)
+
+    def _complete(self, job: Job) -> None:
+        if job.left:
+            job.step.fail_for_good(copy.copy(self.broken or Error("the bucket was not finished")))
+        if job.is_last:
+            job.step.complete = True
+        job.future.set_result(job.buffer)
+
+    def _break(self, error: Exception) -> None:
+        """End all communication. Closing the connections releases the ranks that wait for this one."""
+        if self.broken is None:
+            self.broken = error if isinstance(error, Error) else Error(f"{type(error).__name__}: {error}")
+            self._wire.communicator.abort(str(self.broken))
