@@ -4,6 +4,7 @@
 - `torch/fp16`: with PyTorch's fp16_compress_hook
 - `torch/powersgdR`: with PyTorch's PowerSGD hook of rank R, the first two steps plain (`:start=K`: K steps)
 - `thinwire/CODEC`: with thinwire's hook, CODEC as in `tw.codec`: int8, int4, topk:density=0.01
+- `c10d/CODEC`: the same over Gloo instead of thinwire's own links
 - `none`: no communication, for the time that the computation alone takes
 """
 
@@ -43,8 +44,10 @@ def wrap(job: Job, model: nn.Module) -> tuple[nn.Module, Report]:
         if name == "fp16":
             ddp.register_comm_hook(dist.group.WORLD, default_hooks.fp16_compress_hook)
         return ddp, _no_report
-    if family == "thinwire":
-        return _with_thinwire(DistributedDataParallel(model, bucket_cap_mb=bucket_mb), name, job.codec_warmup)
+    if family in ("thinwire", "c10d"):
+        ddp = DistributedDataParallel(model, bucket_cap_mb=bucket_mb)
+        transport = "c10d" if family == "c10d" else "auto"
+        return _with_thinwire(ddp, name, transport, job.codec_warmup)
     raise ValueError(f"unknown method '{method}': see the head of thinwire/bench/_ddp_methods.py")
 
 
@@ -61,8 +64,10 @@ def _with_powersgd(model: nn.Module, rank: int, start: int) -> nn.Module:
     return ddp
 
 
-def _with_thinwire(ddp: DistributedDataParallel, codec: str, warmup: int | None) -> tuple[nn.Module, Report]:
+def _with_thinwire(
+    ddp: DistributedDataParallel, codec: str, transport: str, warmup: int | None
+) -> tuple[nn.Module, Report]:
     import thinwire as tw
 
-    state = tw.ddp.attach(ddp, codec=codec, warmup=warmup)
+    state = tw.ddp.attach(ddp, codec=codec, transport=transport, warmup=warmup)
     return ddp, lambda: state.report().as_dict()

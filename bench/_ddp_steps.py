@@ -12,7 +12,7 @@ from thinwire.cli._shaped import Link, format_rate
 
 BASELINES = ("torch/plain", "torch/fp16", "torch/powersgd1", "torch/powersgd4")
 CODECS = ("int8", "int4", "sign1", "topk:density=0.01")
-GOALS = {"int8": 2.8, "int4": 4.5, "sign1": 6.5, "topk:density=0.01": 6.5}
+GOALS = {"int8": 2.8, "int4": 5.3, "sign1": 7.5, "topk:density=0.01": 7.5}
 """How many times shorter a step should be than plain DDP's at its best, at GOAL_RATE."""
 GOAL_RATE = 10**8
 
