@@ -13,9 +13,15 @@ development = PYTHON=$$(sh scripts/needs.sh) && \
   THINWIRE_CUDA=$(or $(THINWIRE_CUDA),OFF) "$$PYTHON" scripts/environment.py
 python = .venv/bin/python
 in_venv = PATH="$(CURDIR)/.venv/bin:$$PATH"
+threaded = test_engine test_mesh test_strangers test_tcp_link
+space := $(subst ,, )
+comma := ,
+# Folder under build/, sanitizers.
+native_build = $(in_venv); cmake -S . -B build/$(1) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTHINWIRE_PYTHON=OFF \
+  -DTHINWIRE_NATIVE_TESTS=ON -DTHINWIRE_CUDA=OFF -DTHINWIRE_SANITIZE=$(2) -DTHINWIRE_WERROR=ON
 native_sources = $$(find csrc tests/native -name '*.[ch]pp' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test torture bench lint format native-test wheel cuda examples docs clean
+.PHONY: help demo test torture bench lint format native-test thread-test wheel cuda examples docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,9 +52,13 @@ format: ## let ruff and clang-format change the files
 
 native-test: ## the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(development) native-test
-	@$(in_venv); cmake -S . -B build/native -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTHINWIRE_PYTHON=OFF \
-	  -DTHINWIRE_NATIVE_TESTS=ON -DTHINWIRE_CUDA=OFF -DTHINWIRE_SANITIZE=address,undefined -DTHINWIRE_WERROR=ON
-	@$(in_venv); cmake --build build/native && ctest --test-dir build/native --output-on-failure
+	@$(call native_build,native,address$(comma)undefined) && cmake --build build/native
+	@$(in_venv); ctest --test-dir build/native --output-on-failure
+
+thread-test: ## those of links and engine under ThreadSanitizer
+	@$(development) native-test
+	@$(call native_build,threads,thread) && cmake --build build/threads --target $(threaded)
+	@$(in_venv); ctest --test-dir build/threads --output-on-failure --tests-regex '$(subst $(space),|,$(threaded))'
 
 wheel: ## sdist, and from it a wheel that auditwheel has repaired, in dist/; then used in a clean environment
 	@$(development) dist
