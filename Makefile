@@ -30,7 +30,7 @@ demo: ## train over a 100 Mbit/s link, with and without thinwire; under 5 minute
 	@$(development) demo
 	@$(python) -m thinwire demo $(ARGS)
 
-test: ## the tests, examples left out; under 5 minutes
+test: ## the tests, examples left out; about 5 minutes
 	@$(development) test
 	@$(python) -m pytest -m 'not torture' --ignore=tests/test_examples.py $(ARGS)
 

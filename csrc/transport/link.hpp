@@ -63,8 +63,7 @@ public:
 
   int peer() const { return peer_; }
 
-  // Queues a frame. Neither waits nor calls the sink. Frames of one link may overtake each other,
-  // except that a frame sent with `last` leaves after all others.
+  // Queues a frame. Neither waits nor calls the sink. Frames of one link may overtake each other.
   virtual void send(Outgoing frame) = 0;
   // Moves what can be moved without waiting, both ways; frames that came in go to the sink. Returns
   // whether anything moved. Descriptors that are to wake the engine are in its poller.

@@ -114,7 +114,7 @@ class Codec:
         source = view(x, "x")
         dtype = source.dtype_code
         layout = self._layout(source.count)
-        kept = _residual_view(residual, source)
+        kept = residual_view(residual, source)
         target = _frame_memory(out, layout.frame_bytes)
         addresses = [kept.address] if kept else None
         key = rounding_key(seed, step)
@@ -273,7 +273,8 @@ def _checked(params: list[tuple[str, Any]], name: str) -> dict[str, Any]:
     return checked
 
 
-def _residual_view(residual: Any, source: View) -> View | None:
+def residual_view(residual: Any, source: View) -> View | None:
+    """The memory of a residual of `source`, None for None. Raises InvalidArgument where it does not fit."""
     if residual is None:
         return None
     found = view(residual, "residual", writable=True)

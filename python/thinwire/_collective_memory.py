@@ -38,18 +38,6 @@ def _is_writable(x: Any) -> bool:
     return not isinstance(x, np.ndarray) or bool(x.flags.writeable)
 
 
-def residual_of(residual: Any, source: View) -> View | None:
-    """Return the memory of a residual, which must fit the values."""
-    if residual is None:
-        return None
-    found = memory_of(residual, "residual", writable=True)
-    if found.dtype not in ("float32", "bfloat16"):
-        raise InvalidArgument(f"the residual has dtype {found.dtype}; it must be float32 or bfloat16")
-    if found.count != source.count:
-        raise InvalidArgument(f"x has {source.count} values, the residual {found.count}")
-    return found
-
-
 def restorer(x: Any) -> Callable[[], None]:
     """Return what gives x its present values back."""
     copy = x.clone() if hasattr(x, "clone") else np.array(x)

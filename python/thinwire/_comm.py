@@ -12,17 +12,18 @@ from typing import Any
 
 from thinwire import _core
 from thinwire._buffers import View
-from thinwire._codecs import Codec
+from thinwire._codecs import Codec, residual_view
 from thinwire._codecs import codec as make_codec
-from thinwire._collective_memory import memory_of, part, residual_of, restorer, result_of, value_bytes
+from thinwire._collective_memory import memory_of, part, restorer, result_of, value_bytes
 from thinwire._membership import Options, join
+from thinwire._tags import Tags, number_of
 from thinwire._work import Work
 from thinwire.errors import InvalidArgument
 
 _log = logging.getLogger("thinwire.comm")
 _OPS = ("sum", "mean", "max")
-_AUTOMATIC, _TAGGED, _PLANNED = 0, 1, 2
-"""The `bucket` of operations numbered in order, of those with a tag, and of those with a plan."""
+_AUTOMATIC, _PLANNED, _TAGGED = 0, 1, 2
+"""The space of numbers of operations in order, of those with a plan, and the first of those with a tag."""
 _raw = make_codec("raw")
 
 
@@ -96,6 +97,7 @@ class Communicator:
         self._number = self._planned = 0
         self._lock = threading.Lock()
         self._under_way: list[tuple[_core.Operation, list[Any]]] = []
+        self._tags = Tags()
         try:
             self._agreed, self.group_number = join(
                 self._native, store, group, rank, world_size, self.timeout, options
@@ -279,11 +281,13 @@ class Communicator:
         `memory`: addresses of the input, the output and the residual.
         """
         start: Callable[..., _core.Operation] = getattr(self._live(), name)
-        if tag is not None:
-            number = _number_of(tag)
-            call = _core.Call(number, _TAGGED, f"{name} with tag {tag!r}", *memory, self.deadline)
-            return start(call, *arguments)
         with self._lock:
+            if tag is not None:
+                number, label = number_of(tag), f"{name} with tag {tag!r}"
+                space = _TAGGED + self._tags.uses(number, label)
+                operation = start(_core.Call(number, space, label, *memory, self.deadline), *arguments)
+                self._tags.add(number, operation)
+                return operation
             number = self._number + 1
             call = _core.Call(number, _AUTOMATIC, f"operation {number}", *memory, self.deadline)
             operation = start(call, *arguments)
@@ -325,7 +329,7 @@ class Communicator:
         else:
             size = part(source.count, self.rank, self.world_size)
             result, target = result_of(out, source, (size,), size)
-        kept = residual_of(residual, source)
+        kept = residual_view(residual, source)
         restore = restorer(x) if keep_input and target.address == source.address else None
         how = _core.Reduction(
             source.dtype_code, op, weight, spec.spec, algorithm, kept.dtype_code if kept else 0
@@ -359,7 +363,7 @@ class Communicator:
         spec = None if codec is None or make_codec(codec) == _raw else make_codec(codec).spec
         if spec is None and residual is not None:
             raise InvalidArgument("without a codec nothing is lost: leave residual out")
-        kept = residual_of(residual, source)
+        kept = residual_view(residual, source)
         how = _core.Movement(
             source.dtype_code if spec is not None else 0,
             spec,
@@ -371,10 +375,6 @@ class Communicator:
         count = source.owner.nbytes if spec is None else source.count
         operation = self._start(name, tag, memory, count, how, *root)
         return self._work(operation, result[0], [source.owner, target.owner, residual])
-
-
-def _number_of(tag: Hashable) -> int:
-    return tag if isinstance(tag, int) and 0 <= tag < 2**64 else _core.xxh3_64(repr(tag).encode())
 
 
 def _close(native: _core.Rank, pid: int) -> None:

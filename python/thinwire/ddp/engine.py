@@ -14,8 +14,6 @@ at once, with that error.
 
 from __future__ import annotations
 
-import copy
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +23,7 @@ from typing import Any
 import torch
 
 from thinwire import _core
+from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.frames import (
     Aborted,
@@ -50,13 +49,8 @@ SAMPLE_VALUES = 1 << 16
 _JOIN_SECONDS = 5.0
 
 
-class Engine:
-    """The three threads of one HookState. Holds no reference to it.
-
-    Attributes:
-        broken: the error that ended all communication, or None.
-        metrics: what was done, for the report.
-    """
+class Engine(BaseEngine):
+    """The three threads of one HookState. Holds no reference to it."""
 
     def __init__(
         self,
@@ -66,15 +60,12 @@ class Engine:
         verifier: Verifier,
         metrics: Metrics,
     ) -> None:
-        self.broken: Error | None = None
-        self.metrics = metrics
-        self._wire, self._planner, self._verifier = wire, planner, verifier
+        super().__init__(planner, metrics)
+        self._wire, self._verifier = wire, verifier
         self._residual_dtype = DTYPE_CODES[residuals.dtype]
         self._abort: Failure | None = None
         self._scratch = torch.empty(0, dtype=torch.float32)
         self._free = [SlotQueue(SLOTS) for _ in range(2)]
-        self._pid = os.getpid()
-        self._closed = False
         self._queues: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(3)]
         self._threads = [
             threading.Thread(target=_serve, args=(queues, handle), name=f"thinwire-{name}", daemon=True)
@@ -86,16 +77,6 @@ class Engine:
         ]
         for thread in self._threads:
             thread.start()
-
-    @property
-    def usable(self) -> bool:
-        """Whether jobs can be submitted: not closed, and not the child of a fork."""
-        return not self._closed and os.getpid() == self._pid
-
-    @property
-    def programs_made(self) -> int:
-        """How many programs were made: more at a rebuild of buckets, and at the end of the warm-up."""
-        return self._planner.made
 
     @property
     def buffer_bytes(self) -> int:
@@ -265,24 +246,14 @@ class Engine:
             job.step.nonfinite = True
         job.left = 0
 
-    def _finish(self, job: Job) -> None:
-        if job.left:
-            job.step.fail_for_good(copy.copy(self.broken or Error("the bucket was not finished")))
-        if job.is_last:
-            job.step.complete = True
-        job.future.set_result(job.buffer)
-
     # All of them.
 
     def _arrived(self, phase: Span, work: Work) -> None:
         phase.until_now(work.started)
         self.metrics.wire.until_now(work.started)
 
-    def _break(self, error: Exception) -> None:
-        """End all communication. Closing the connections releases the ranks that wait for this one."""
-        if self.broken is None:
-            self.broken = error if isinstance(error, Error) else Error(f"{type(error).__name__}: {error}")
-            self._wire.close()
+    def _disconnect(self) -> None:
+        self._wire.close()
 
 
 def _serve(queues: Sequence[SimpleQueue[Any]], handle: Callable[[Any], None]) -> None:

@@ -7,8 +7,6 @@ Encoding, sending, adding and decoding overlap slice by slice in native code.
 
 from __future__ import annotations
 
-import copy
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from queue import SimpleQueue
 import torch
 
 from thinwire import _core
+from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.frames import check_weights
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.native_program import NativeProgram
@@ -41,20 +40,14 @@ class _Started:
     began: float
 
 
-class NativeEngine:
-    """The threads of one HookState over the native transport. Holds no reference to it.
-
-    Attributes are those of `thinwire.ddp.engine.Engine`.
-    """
+class NativeEngine(BaseEngine):
+    """The threads of one HookState over the native transport. Holds no reference to it."""
 
     def __init__(
         self, wire: NativeWire, planner: Planner[NativeProgram], verifier: Verifier, metrics: Metrics
     ) -> None:
-        self.broken: Error | None = None
-        self.metrics = metrics
-        self._wire, self._planner, self._verifier = wire, planner, verifier
-        self._pid = os.getpid()
-        self._closed = False
+        super().__init__(planner, metrics)
+        self._wire, self._verifier = wire, verifier
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._started: SimpleQueue[_Started | None] = SimpleQueue()
         self._threads = [
@@ -63,16 +56,6 @@ class NativeEngine:
         ]
         for thread in self._threads:
             thread.start()
-
-    @property
-    def usable(self) -> bool:
-        """Whether jobs can be submitted: not closed, and not the child of a fork."""
-        return not self._closed and os.getpid() == self._pid
-
-    @property
-    def programs_made(self) -> int:
-        """How many programs were made."""
-        return self._planner.made
 
     @property
     def buffer_bytes(self) -> int:
@@ -168,7 +151,7 @@ class NativeEngine:
                     self._finish_operation(started.job, started.operation, started.began)
             except Exception as error:
                 self._break(error)
-            self._complete(started.job)
+            self._finish(started.job)
             del started
 
     def _finish_operation(self, job: Job, operation: _core.Operation, began: float) -> None:
@@ -196,15 +179,5 @@ class NativeEngine:
             span.until_now(began)
         metrics.add_error(*operation.sampled_error)
 
-    def _complete(self, job: Job) -> None:
-        if job.left:
-            job.step.fail_for_good(copy.copy(self.broken or Error("the bucket was not finished")))
-        if job.is_last:
-            job.step.complete = True
-        job.future.set_result(job.buffer)
-
-    def _break(self, error: Exception) -> None:
-        """End all communication. Closing the connections releases the ranks that wait for this one."""
-        if self.broken is None:
-            self.broken = error if isinstance(error, Error) else Error(f"{type(error).__name__}: {error}")
-            self._wire.communicator.abort(str(self.broken))
+    def _disconnect(self) -> None:
+        self._wire.communicator.abort(str(self.broken))

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from thinwire._rendezvous import require_equal
+from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.checkpoint import SavedState, merge_states
 from thinwire.ddp.engine import Engine
 from thinwire.ddp.feedback import Residuals
@@ -76,7 +77,7 @@ class HookState:
         self._residuals = self._make_residuals(inner, scaler is not None)
         self._metrics = Metrics()
         self._wire: Wire | NativeWire | None = None
-        self._engine: Engine | NativeEngine | None = None
+        self._engine: BaseEngine | None = None
         if self._world_size > 1 or self.options.force:
             told = {**self.options.description(), "scaler": scaler is not None, "model": inner is not None}
             make_wire: Callable[..., Wire | NativeWire] = NativeWire if self.options.is_native else Wire
@@ -165,7 +166,7 @@ class HookState:
             names = {p: name for name, p in named if real_view(p).dtype in DTYPE_CODES and kept(p)}
         return Residuals(RESIDUAL_DTYPES[self.options.residual_dtype], transactional, names)
 
-    def _make_engine(self, wire: Wire | NativeWire, model: nn.Module | None) -> Engine | NativeEngine:
+    def _make_engine(self, wire: Wire | NativeWire, model: nn.Module | None) -> BaseEngine:
         named = list(named_parameters(model).items()) if model is not None else None
         identity = Identity(wire.nonce, self._rank, self._world_size, self.options.seed)
         residuals = self._residuals  # nothing the engine holds may hold this state

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from thinwire.ddp.engine import Engine
+from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.model import check_device
-from thinwire.ddp.native_engine import NativeEngine
 from thinwire.ddp.report import Metrics, plain_bytes
 from thinwire.ddp.step import Step
 from thinwire.errors import Error, InvalidArgument
@@ -34,7 +33,7 @@ class Stepper:
 
     def __init__(
         self,
-        engine: Engine | NativeEngine | None,
+        engine: BaseEngine | None,
         residuals: Residuals,
         metrics: Metrics,
         world_size: int,
