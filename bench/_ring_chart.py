@@ -11,11 +11,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from thinwire.bench import _ring_plan as plan
+from thinwire.bench._chart_style import COLOURS, INK, dress
 from thinwire.cli._shaped import format_rate
 
-_INK = "#333333"
-# The Okabe-Ito colours, which are told apart without full colour vision.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MPI_COLOUR = "#7f7f7f"
 _DASHES = {"tcp": "-", "shm": (0, (4, 1.5))}
 
@@ -33,7 +31,7 @@ def draw(places: list[dict[str, Any]], path: Path) -> None:
         layout="constrained",
     )
     try:
-        with matplotlib.rc_context({"text.color": _INK}):
+        with matplotlib.rc_context({"text.color": INK}):
             for line in panels:
                 for axes in line:
                     axes.set_visible(False)
@@ -55,7 +53,7 @@ def _draw_place(axes: Any, place: dict[str, Any]) -> None:
     axes.set_visible(True)
     codecs = list(dict.fromkeys(found["codec"] for found in place["rows"] if found["library"] == "thinwire"))
     sizes = sorted({found["bytes"] for found in place["rows"]})
-    axes.axhline(1.0, color=_INK, linewidth=1.2, label="Gloo")
+    axes.axhline(1.0, color=INK, linewidth=1.2, label="Gloo")
     for method in dict.fromkeys(found["method"] for found in place["rows"]):
         if method == plan.GLOO:
             continue
@@ -67,11 +65,9 @@ def _draw_place(axes: Any, place: dict[str, Any]) -> None:
     axes.set_xticks(sizes, [plan.format_size(size) for size in sizes], rotation=30, ha="right", fontsize=8.5)
     axes.minorticks_off()
     axes.tick_params(labelbottom=True)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     where = format_rate(place["rate_bits"]) if place["rate_bits"] else "this machine alone"
     axes.set_title(f"{place['ranks']} ranks, {where}", loc="left", fontsize=10.5)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    dress(axes)
 
 
 def _draw_method(axes: Any, rows: list[dict[str, Any]], codecs: list[str]) -> None:
@@ -79,7 +75,7 @@ def _draw_method(axes: Any, rows: list[dict[str, Any]], codecs: list[str]) -> No
         return
     first = rows[0]
     mpi = first["library"] != "thinwire"
-    colour = _MPI_COLOUR if mpi else _COLOURS[codecs.index(first["codec"]) % len(_COLOURS)]
+    colour = _MPI_COLOUR if mpi else COLOURS[codecs.index(first["codec"]) % len(COLOURS)]
     sizes = [found["bytes"] for found in rows]
     ratios = [found["times_gloo"] for found in rows]
     axes.plot(

@@ -90,16 +90,19 @@ def _main() -> int:
 
 def _measure(mpi: Any, world: Any, size: int, effort: Effort) -> list[float]:
     """Samples in seconds a call, each as the slowest rank saw it."""
-    x = np.random.default_rng(world.rank).standard_normal(size // 4, np.float32)
-    y = np.zeros_like(x)
+    fresh = np.random.default_rng(world.rank).standard_normal(size // 4, np.float32)
+    values = fresh.copy()
 
     def sample(count: int) -> float:
-        world.Barrier()
-        started = time.perf_counter()
-        for _ in range(count):
-            world.Allreduce(x, y)
-        own = (time.perf_counter() - started) / count
-        return float(world.allreduce(own, mpi.MAX))
+        seconds = 0.0
+        for number in range(count):
+            values[:] = fresh  # as for the other methods
+            if number == 0:
+                world.Barrier()
+            started = time.perf_counter()
+            world.Allreduce(mpi.IN_PLACE, values)
+            seconds += time.perf_counter() - started
+        return float(world.allreduce(seconds / count, mpi.MAX))
 
     sample(1)
     once = sample(1)

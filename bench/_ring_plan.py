@@ -15,7 +15,7 @@ SIZES = (4 * KIB, 64 * KIB, MIB, 16 * MIB, 100 * 10**6)
 FULL_SIZES = (*SIZES, 256 * MIB)
 
 CALLS_LIMIT = 50
-"""Calls in one sample at most: Gloo sums in place, and more calls would overflow the values."""
+"""Calls in one sample at most."""
 SAMPLE_SECONDS = 0.02
 """What a sample of short calls should last, so that the clock and the barrier before it do not matter."""
 

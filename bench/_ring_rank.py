@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from thinwire import Communicator
@@ -27,8 +26,6 @@ from thinwire.cli import _sockets
 _TIMEOUT_S = 120.0
 _COMPARED = 1 << 20
 """Values of a result that are compared with Gloo's."""
-
-Floats = NDArray[np.float32]
 
 
 class Methods:
@@ -58,13 +55,13 @@ class Methods:
         """What each communicator says of its links."""
         return {kind: communicator.stats()["links"] for kind, communicator in self.communicators.items()}
 
-    def call(self, name: str, x: Floats, y: Floats, shared: torch.Tensor) -> Callable[[], object]:
-        """What one call of a method is: thinwire sums x into y, Gloo in place, as DDP has it done."""
+    def call(self, name: str, values: torch.Tensor) -> Callable[[], object]:
+        """What one call of a method is: a sum in place, as DDP has it done."""
         if name == GLOO:
-            return lambda: dist.all_reduce(shared)
+            return lambda: dist.all_reduce(values)
         link, _, codec = name.partition("/")
-        communicator = self.communicators[link]
-        return lambda: communicator.all_reduce(x, codec=codec, out=y).wait()
+        communicator, array = self.communicators[link], values.numpy()
+        return lambda: communicator.all_reduce(array, codec=codec, out=array).wait()
 
     def sent_bytes(self, name: str) -> int:
         """Bytes that a thinwire method's links have sent, headers of frames included."""
@@ -74,27 +71,27 @@ class Methods:
 
 def measure(methods: Methods, size: int, effort: Effort) -> dict[str, Any]:
     """Run rounds of all methods over `size` bytes. Collective; every rank returns the same samples."""
-    x = np.random.default_rng(methods.rank).standard_normal(size // 4, np.float32)
-    y = np.zeros_like(x)
-    shared = torch.empty(x.size)
-    shared[:] = torch.from_numpy(x)
-    calls = {name: methods.call(name, x, y, shared) for name in methods.names}
+    fresh = torch.from_numpy(np.random.default_rng(methods.rank).standard_normal(size // 4, np.float32))
+    values = fresh.clone()
+    calls = {name: methods.call(name, values) for name in methods.names}
     calls[GLOO]()
-    expected = shared[:_COMPARED].numpy().copy()
+    expected = values[:_COMPARED].clone()
 
     def sample(name: str, count: int) -> float:
-        if name == GLOO:
-            shared[:] = torch.from_numpy(x)
-        dist.barrier()
-        started = time.perf_counter()
-        for _ in range(count):
+        seconds = 0.0
+        for number in range(count):
+            values.copy_(fresh)  # sums of sums would grow without end
+            if number == 0:
+                dist.barrier()
+            started = time.perf_counter()
             calls[name]()
-        return (time.perf_counter() - started) / count
+            seconds += time.perf_counter() - started
+        return seconds / count
 
     errors = {}
     for name in methods.names:
-        calls[name]()  # touches memory and makes what the first call makes
-        errors[name] = 0.0 if name == GLOO else _relative_error(y[:_COMPARED], expected)
+        sample(name, 1)  # touches memory and makes what the first call makes
+        errors[name] = _relative_error(values[:_COMPARED], expected)
     warm = _slowest_rank([sample(name, 1) for name in methods.names])
     counts = {name: calls_for(seconds) for name, seconds in zip(methods.names, warm, strict=True)}
     rounds = effort.rounds(sum(counts[name] * s for name, s in zip(methods.names, warm, strict=True)))
@@ -122,8 +119,8 @@ def _slowest_rank(seconds: list[float]) -> list[float]:
     return found
 
 
-def _relative_error(found: Floats, expected: Floats) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+def _relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
 
 
 def main() -> int:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
 import thinwire as tw
-from support import FP32, Array, store, widen
+from comm_ranks import Threads
+from support import DTYPES, FP32, Array, store, widen
 from thinwire._comm import Communicator, Work
 from thinwire.reference import collectives as reference
 from thinwire.reference.hashing import xxh3_64
@@ -18,6 +20,22 @@ from thinwire.reference.numerics import to_bf16
 from thinwire.reference.schedules import choose_algorithm, even_bounds
 
 _NAMES = ("fp32", "fp16", "bf16")
+CODECS = [info.name for info in tw.codecs()]
+TREES = ["direct", "ring", "bidirectional", "hierarchical"]
+MOVES = ["all_gather", "broadcast", "all_to_all"]
+LINKS: dict[str, dict[str, Any]] = {
+    "tcp": {"links": "tcp"},
+    "tcp-3": {"links": "tcp", "sockets": 3},
+    "tcp-secret": {"links": "tcp", "secret": "between us"},
+    "tcp-tls": {"links": "tcp", "secret": "between us", "tls": True},
+    "shm": {"links": "shm"},
+    "inproc": {"links": "inproc"},
+    "auto": {"links": "auto"},
+}
+
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16", "bf16"])
+every_codec = pytest.mark.parametrize("codec", CODECS)
+every_link = pytest.mark.parametrize("link", LINKS)
 
 
 @dataclass(frozen=True)
@@ -156,6 +174,29 @@ def expected(case: Case, size: int, sites: Sequence[int] | None = None) -> list[
     else:
         arrays = [part.reshape(size, -1) for part in reference.all_to_all(inputs, wire)]
     return [Outcome(as_array(array, case.dtype), None) for array in arrays]
+
+
+def check(threads: Threads, case: Case, sites: list[int] | None = None) -> None:
+    """Make a call, and compare all that it leaves behind with the reference."""
+    found = threads(run, case)
+    wanted = expected(case, threads.size, sites)
+    wrong = [rank for rank, (f, w) in enumerate(zip(found, wanted, strict=True)) if not f.same(w)]
+    assert not wrong, f"{case} on {threads.size} ranks: ranks {wrong} are wrong; {difference(found, wanted)}"
+
+
+def difference(found: list[Any], wanted: list[Any]) -> str:
+    """Say where the first difference is."""
+    for rank, (f, w) in enumerate(zip(found, wanted, strict=True)):
+        pairs = [("result", f.out, w.out), ("residual", f.residual, w.residual)]
+        for what, a, b in pairs:
+            if a is None or a.tobytes() == b.tobytes():
+                continue
+            a, b = (np.ascontiguousarray(v).reshape(-1).view(f"u{v.itemsize}") for v in (a, b))
+            if a.size != b.size:
+                return f"rank {rank}: the {what} has {a.size} values, not {b.size}"
+            at = np.flatnonzero(a != b)
+            return f"rank {rank}: the {what} at {at[:3]} of {at.size}: {a[at[:3]]}, not {b[at[:3]]}"
+    return ""
 
 
 def _reduced(case: Case, wire: reference.Wire, inputs: list[Array], sites: Sequence[int]) -> list[Outcome]:

@@ -27,9 +27,12 @@ from types import ModuleType
 from typing import Any
 
 from thinwire._comm import Communicator
+from thinwire.errors import Error
 
 LIMIT = 60.0
 """Seconds after which a test takes a rank for hanging."""
+QUICK = 3.0
+"""Seconds within which a disagreement must be told."""
 
 
 class MemoryStore:
@@ -117,6 +120,10 @@ class Threads:
         self.close()
 
 
+Start = Callable[..., Threads]
+"""Starts ranks: `start(size, **options)`."""
+
+
 @contextmanager
 def at_once(
     functions: Sequence[Callable[[], Any]],
@@ -125,6 +132,33 @@ def at_once(
     with ThreadPoolExecutor(len(functions)) as pool:
         running = [pool.submit(function) for function in functions]
         yield [each.exception(LIMIT) or each.result() for each in running]
+
+
+def join(*ranks: dict[str, Any], store: Any = None, **common: Any) -> list[Any]:
+    """Make a communicator in a thread for each rank; return them, or what they raised."""
+    store = store or MemoryStore()
+    calls = []
+    for rank, own in enumerate(ranks):
+        options = {"world_size": len(ranks), "timeout": 10.0, "links": "tcp", **common, **own}
+        calls.append(lambda rank=rank, options=options: Communicator(store, rank, **options))
+    with at_once(calls) as found:
+        return found
+
+
+def close_all(comms: Sequence[Any]) -> None:
+    """Close those that were made, together."""
+    made = [comm for comm in comms if isinstance(comm, Communicator)]
+    with at_once([comm.close for comm in made] or [lambda: None]):
+        pass
+
+
+def all_raise(found: Sequence[Any], kind: type[Error], *words: str) -> None:
+    """Check that every rank raised the same kind, with all the words."""
+    close_all(found)
+    for outcome in found:
+        assert isinstance(outcome, kind), found
+        for word in words:
+            assert word in str(outcome), (word, str(outcome))
 
 
 class Process:
@@ -267,6 +301,7 @@ def _load(path: str) -> ModuleType:
 
 
 def _nurse(orders: socket.socket) -> None:
+    importlib.import_module("pytest")  # all test modules import it; here once, and not in every child
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         order, descriptors, _, _ = socket.recv_fds(orders, 1, 1)

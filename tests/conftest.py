@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from comm_ranks import Nursery, Start
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -24,3 +28,41 @@ def target(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.force_target(request.param)
     yield request.param
     _core.force_target(before)
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[Start]:
+    """Start ranks that are threads, or find those that another test of the module has started."""
+    from comm_ranks import Threads
+
+    known: dict[str, Threads] = {}
+
+    def start(size: int, **options: Any) -> Threads:
+        key = repr((size, sorted(options.items())))
+        if key not in known:
+            known[key] = Threads(size, **({"links": "inproc"} | options))
+        return known[key]
+
+    yield start
+    for each in known.values():
+        each.close()
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Fork ranks that are processes."""
+    from comm_ranks import Nursery
+
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="session")
+def namespaces_allowed() -> None:
+    """Skip where ranks cannot have network namespaces, with the reason."""
+    from thinwire.cli._shaped import namespaces_refused
+
+    refusal = namespaces_refused()
+    if refusal is not None:
+        pytest.skip(refusal)

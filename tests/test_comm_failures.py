@@ -7,99 +7,25 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from comm_ranks import (
-    FolderStore,
-    Nursery,
-    Process,
-    Threads,
-    descriptors,
-    threads_named_thinwire,
-)
+from comm_ranks import FolderStore, Nursery, Process, Threads, descriptors, threads_named_thinwire
+from comm_survivors import TIMEOUT, Say, check_survivor, reduce_until_it_fails, rounds, survive
 from thinwire._comm import Communicator
-from thinwire.errors import Error, InvalidArgument, PeerLost, Timeout, TransportError
-
-TIMEOUT = 2.0
-Say = Callable[[Any], None]
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
-
-
-def shuffled_sizes(seed: int) -> Iterator[int]:
-    """Yield sizes of all-reduces, the same on every rank: small, large, with several slices."""
-    draw = random.Random(seed)
-    while True:
-        yield draw.choice([0, 1, 1000, 30_000, 400_000])
-
-
-def reduce_until_it_fails(comm: Communicator, seed: int) -> None:
-    """Keep three all-reduces under way."""
-    works = []
-    for count, n in enumerate(shuffled_sizes(seed)):
-        codec, algorithm = (("raw", "auto"), ("int8", "ring"), ("raw", "ring"))[count % 3]
-        works.append(comm.all_reduce(np.ones(n, np.float32), codec=codec, algorithm=algorithm))
-        if len(works) == 3:
-            works.pop(0).wait()
-
-
-def survive(
-    say: Say, folder: str, rank: int, size: int, victims: list[int], seed: int, **options: Any
-) -> Any:
-    """Reduce until another rank is lost, clean up, go on without it; return what was noticed and is left."""
-    before = descriptors()
-    store = FolderStore(folder)
-    comm = Communicator(store, rank, size, timeout=TIMEOUT, **options)
-    say("connected")
-    try:
-        reduce_until_it_fails(comm, seed)
-    except Error as error:
-        found = {"error": type(error), "rank": getattr(error, "rank", None), "text": str(error)}
-    found["when"] = time.monotonic()
-    comm.close()
-    found["closed"] = time.monotonic()
-    found["threads"], found["descriptors"] = threads_named_thinwire(), descriptors() - before
-    rest = [each for each in range(size) if each not in victims]
-    if rank in rest:
-        options.pop("group", None)
-        again = Communicator(store, rest.index(rank), len(rest), timeout=10.0, group="rest", **options)
-        with again:
-            found["sum"] = float(again.all_reduce(np.ones(5, np.float32)).wait()[0])
-        found["again"] = time.monotonic()
-    return found
+from thinwire.errors import InvalidArgument, PeerLost, Timeout, TransportError
 
 
 def start(processes: list[Process], folder: Path, victims: list[int], seed: int = 0, **options: Any) -> None:
     """Start ranks, and wait until all are connected."""
     folder.mkdir()
     for rank, process in enumerate(processes):
-        process.start(_survive, str(folder), rank, len(processes), victims, seed, options)
+        process.start(survive, str(folder), rank, len(processes), victims, seed, options)
     for process in processes:
         assert process.hear() == "connected"
-
-
-def _survive(say: Say, folder: str, rank: int, size: int, victims: list[int], seed: int, options: Any) -> Any:
-    return survive(say, folder, rank, size, victims, seed, **options)
-
-
-def check_survivor(found: dict[str, Any], victim: int, since: float, survivors: int) -> None:
-    """Compare what a survivor noticed, and when."""
-    assert found["error"] is PeerLost, found
-    assert found["rank"] == victim, found
-    assert found["when"] - since < TIMEOUT, found
-    assert found["closed"] - found["when"] < TIMEOUT, found
-    assert (found["threads"], found["descriptors"]) == (0, 0), found
-    assert found["sum"] == survivors, found
 
 
 def lose(nursery: Nursery, folder: Path, size: int, number: int, seed: int, **options: Any) -> None:
@@ -113,14 +39,6 @@ def lose(nursery: Nursery, folder: Path, size: int, number: int, seed: int, **op
         for rank, process in enumerate(processes):
             if rank != victim:
                 check_survivor(process.hear(), victim, since, size - 1)
-
-
-def rounds(normal: int = 5, long: int = 100) -> Any:
-    """Run a test a few times, and many times as torture."""
-    return pytest.mark.parametrize(
-        "seed",
-        [*range(normal), *(pytest.param(seed, marks=pytest.mark.torture) for seed in range(normal, long))],
-    )
 
 
 links = pytest.mark.parametrize("links", ["tcp", "shm"])
@@ -190,7 +108,7 @@ def test_left_in_the_middle(nursery: Nursery, tmp_path: Path, links: str, how: s
         with nursery.processes(size) as processes:
             options = {"links": links}
             for rank, process in enumerate(processes[:-1]):
-                process.start(_survive, str(folder), rank, size, [size - 1], 0, options)
+                process.start(survive, str(folder), rank, size, [size - 1], 0, options)
             processes[-1].start(_leave, str(folder), size - 1, size, how, options)
             for process in processes:
                 assert process.hear() == "connected"
@@ -221,7 +139,7 @@ def test_killed_while_a_forked_child_holds_the_sockets(nursery: Nursery, tmp_pat
     with nursery.processes(3) as processes:
         options = {"links": links}
         for rank in (0, 1):
-            processes[rank].start(_survive, str(folder), rank, 3, [2], 0, options)
+            processes[rank].start(survive, str(folder), rank, 3, [2], 0, options)
         processes[2].start(_keep_a_child, str(folder), 2, 3, options)
         for process in processes:
             assert process.hear() == "connected"
@@ -341,7 +259,7 @@ def test_a_deadline_ends_all_waits(algorithm: str, late: int) -> None:
     for rank, outcome in enumerate(outcomes):
         if rank != late:
             assert isinstance(outcome, Timeout), outcome
-            assert "did not answer within 0.4 s (deadline)" in str(outcome)
+            assert f"rank {late} did not answer within 0.4 s (deadline)" in str(outcome)
 
 
 def test_abort_frees_every_waiting_thread() -> None:

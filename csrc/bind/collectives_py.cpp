@@ -68,8 +68,7 @@ void register_operation(py::module_& m) {
       .def(
           "wait",
           [](Operation& operation, double seconds) {
-            return operation.wait_for(std::chrono::duration_cast<Clock::duration>(
-                std::chrono::duration<double>(seconds)));
+            return operation.wait_for(to_duration(seconds));
           },
           py::arg("seconds"), ReleaseGil(), "Waits; returns whether it is over.")
       .def("is_over", &Operation::is_over)

@@ -96,7 +96,7 @@ py::dict engine_stats(Rank& rank) {
   found["buffer_bytes"] = stats.buffer_bytes;
   found["operations"] = stats.operations;
   found["busy_seconds"] = stats.busy_seconds;
-  found["arrival_seconds"] = stats.arrival_seconds;
+  found["waited_seconds"] = stats.waited_seconds;
   found["events"] = stats.events;
   return found;
 }
@@ -172,9 +172,6 @@ template <class How> auto starts(Start<How> start) {
 }
 
 void register_rank(py::module_& m) {
-  const auto seconds = [](double s) {
-    return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(s));
-  };
   py::class_<Rank>(m, "Rank", "One rank of a group, with its progress thread.")
       .def(py::init<int, int, double, const NetworkOptions&>(), py::arg("rank"), py::arg("ranks"),
            py::arg("timeout"), py::arg("network"), ReleaseGil())
@@ -184,7 +181,7 @@ void register_rank(py::module_& m) {
            "Starts the thread and opens links to the neighbours, without waiting.")
       .def(
           "wait_connected",
-          [seconds](Rank& r, double limit) { return r.engine().wait_connected(seconds(limit)); },
+          [](Rank& r, double limit) { return r.engine().wait_connected(to_duration(limit)); },
           py::arg("limit"), ReleaseGil(), "Waits for the links to the neighbours, in seconds.")
       .def("unconnected", [](Rank& r) { return r.engine().unconnected(); })
       .def(

@@ -8,10 +8,6 @@ namespace {
 
 constexpr std::size_t kMostPlans = 64; // that are kept
 
-Clock::duration to_duration(double seconds) {
-  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-}
-
 std::uint32_t plan_id_of(const std::string& description) {
   return static_cast<std::uint32_t>(xxh3_64(description.data(), description.size()));
 }

@@ -1,7 +1,5 @@
 #include "ring/control.hpp"
 
-#include "core/error.hpp"
-
 #include <algorithm>
 #include <cstring>
 
@@ -15,11 +13,7 @@ constexpr std::size_t kMostText = std::size_t{1} << 16;
 // The failure's number stands in `param`, the culprit plus one in `count`.
 Outgoing control_frame(const ControlMessage& message, std::uint64_t group, int sender,
                        BlockPool& pool) {
-  FrameHeader header;
-  header.group = group;
-  header.step = message.key.step;
-  header.bucket = message.key.bucket;
-  header.sender = static_cast<std::uint32_t>(sender);
+  FrameHeader header = header_of(message.key, group, sender);
   header.codec = kControlCodecId;
   header.phase = static_cast<std::uint8_t>(message.kind);
   header.param = static_cast<std::uint32_t>(message.number);
@@ -33,9 +27,9 @@ Outgoing control_frame(const ControlMessage& message, std::uint64_t group, int s
 }
 
 ControlMessage control_message(const FrameHeader& header, const std::byte* payload) {
-  if (header.phase > static_cast<std::uint8_t>(ControlKind::present) || header.count > 1u << 20 ||
+  if (header.phase > static_cast<std::uint8_t>(ControlKind::absent) || header.count > 1u << 20 ||
       header.payload_bytes > kMostText)
-    throw CorruptFrame("corrupt frame: not a control message of this release");
+    corrupt_frame("not a control message of this release");
   return {.kind = static_cast<ControlKind>(header.phase),
           .key = key_of(header),
           .number = static_cast<ErrorNumber>(header.param),

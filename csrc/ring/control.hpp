@@ -13,8 +13,9 @@ enum class ControlKind : std::uint8_t {
   failed = 2,    // the group is broken: a Failure
   describe = 3,  // what the sender thinks the operation `key` is: its description
   refused = 4,   // the operation `key` cannot be done: a Failure
-  ask = 5,       // whether the receiver has begun the operation `key`
+  ask = 5,       // whether the receiver has begun the operation `key`: the deadline that passed
   present = 6,   // it has
+  absent = 7,    // it has not
 };
 
 struct ControlMessage {
@@ -22,7 +23,7 @@ struct ControlMessage {
   OperationKey key = {};
   ErrorNumber number = ErrorNumber::other; // of the Failure
   int culprit = -1;                        // of the Failure
-  std::string text = {};                   // its reason, or the description
+  std::string text = {};                   // its reason, the description or the deadline
 };
 
 // A frame of codec kControlCodecId. Long texts are cut.

@@ -1,9 +1,9 @@
 #include "ring/doubling_operation.hpp"
 
-#include "core/error.hpp"
 #include "ring/combine.hpp"
 
 #include <cstring>
+#include <vector>
 
 namespace thinwire {
 namespace {
@@ -16,8 +16,9 @@ constexpr std::uint8_t kSum = 3, kResult = 4;
 DoublingOperation::DoublingOperation(OperationKey key, DoublingPlan plan, const void* in, void* out,
                                      void* residual, double weight, std::uint64_t group,
                                      Clock::duration deadline)
-    : Operation(key, plan.plan_id, plan.description, deadline), plan_(std::move(plan)), in_(in),
-      out_(out), residual_(residual), group_(group), weight_(weight) {}
+    : Operation(key, plan.plan_id, plan.description, deadline), plan_(std::move(plan)),
+      layout_({{plan_.count, CodecSpec{}}}, plan_id), in_(in), out_(out), residual_(residual),
+      group_(group), weight_(weight) {}
 
 std::vector<int> DoublingOperation::peers() const {
   std::vector<int> found;
@@ -28,10 +29,10 @@ std::vector<int> DoublingOperation::peers() const {
 
 void DoublingOperation::start(Wires& wires) {
   wires_ = &wires;
+  culprit_ = static_cast<std::uint32_t>(wires.rank());
   sum_ = wires.pool().take(plan_.count * sizeof(float));
-  const Layout layout({{plan_.count, CodecSpec{}}}, plan_id);
   void* const residuals[] = {residual_};
-  fold(layout,
+  fold(layout_,
        {.x = in_,
         .dtype = plan_.dtype,
         .scale = static_cast<float>(weight_),
@@ -79,18 +80,15 @@ void DoublingOperation::advance() {
   }
 }
 
-void DoublingOperation::receive(int peer, const FrameHeader& header, const std::byte* payload,
-                                BlockRef keep) {
+void DoublingOperation::receive(Received frame) {
+  const FrameHeader& header = frame.header;
   if ((header.phase != kSum && header.phase != kResult) || header.count != plan_.count ||
       header.payload_bytes != plan_.count * sizeof(float))
-    throw CorruptFrame("corrupt frame: rank " + std::to_string(peer) +
-                       "'s is not one of recursive doubling");
-  if (!keep) {
-    keep = wires_->pool().take(header.payload_bytes);
-    std::memcpy(keep->data, payload, header.payload_bytes);
-    payload = keep->data;
-  }
-  arrived_[{peer, header.phase}] = {header, payload, std::move(keep)};
+    corrupt_frame("rank " + std::to_string(frame.peer) + "'s is not one of recursive doubling");
+  if (awaited() == std::vector{frame.peer})
+    culprit_ = header.sender;
+  const std::pair from(frame.peer, header.phase);
+  arrived_.insert_or_assign(from, hold(std::move(frame), wires_->pool()));
   advance();
 }
 
@@ -106,11 +104,8 @@ void DoublingOperation::release() {
 }
 
 void DoublingOperation::send(const DoublingStep& step) {
-  FrameHeader header;
-  header.group = group_;
-  header.step = key.step;
-  header.bucket = key.bucket;
-  header.sender = static_cast<std::uint32_t>(wires_->rank());
+  FrameHeader header = header_of(key, group_, wires_->rank());
+  header.sender = culprit_;
   header.param = plan_id;
   header.codec = kPlanCodecId;
   header.dtype = static_cast<std::uint8_t>(plan_.dtype);
@@ -122,19 +117,19 @@ void DoublingOperation::send(const DoublingStep& step) {
 }
 
 // Both sides of an exchange add in the same order: the lower rank's values first.
-void DoublingOperation::take(const DoublingStep& step, const Arrived& arrived) {
-  const auto* theirs = reinterpret_cast<const float*>(arrived.payload);
+void DoublingOperation::take(const DoublingStep& step, const Received& frame) {
+  const auto* theirs = reinterpret_cast<const float*>(frame.payload);
   // The old sum may still be on its way to the peer.
   BlockRef next = wires_->pool().take(plan_.count * sizeof(float));
   auto* result = reinterpret_cast<float*>(next->data);
   if (step.kind == DoublingStep::Kind::take_result) {
     std::memcpy(result, theirs, plan_.count * sizeof(float));
-    weight_ = arrived.header.weight;
+    weight_ = frame.header.weight;
   } else {
     const bool mine_first = wires_->rank() < step.peer;
     combine(plan_.combine, mine_first ? sum() : theirs, mine_first ? theirs : sum(), plan_.count,
             result);
-    weight_ += arrived.header.weight;
+    weight_ += frame.header.weight;
   }
   sum_ = std::move(next);
 }
@@ -144,13 +139,12 @@ void DoublingOperation::finish() {
     outcome_.slices.push_back({0, 0, wrong_weights(weight_)});
     return;
   }
-  const Layout layout({{plan_.count, CodecSpec{}}}, plan_id);
   FrameHeader header;
   header.codec = kPlanCodecId;
   header.param = plan_id;
   header.count = plan_.count;
-  header.payload_bytes = layout.payload_bytes();
-  decode_payload(layout, header, sum_->data, out_, plan_.dtype, /*accumulate=*/false);
+  header.payload_bytes = layout_.payload_bytes();
+  decode_payload(layout_, header, sum_->data, out_, plan_.dtype, /*accumulate=*/false);
 }
 
 } // namespace thinwire

@@ -27,38 +27,33 @@ public:
   void start(Wires& wires) override;
   void advance() override;
   std::byte* place(int, const FrameHeader&) override { return nullptr; }
-  void receive(int peer, const FrameHeader& header, const std::byte* payload,
-               BlockRef keep) override;
+  void receive(Received frame) override;
   bool is_finished() const override { return at_ == plan_.steps.size(); }
   std::vector<int> awaited() const override;
   void release() override;
 
 private:
-  struct Arrived {
-    FrameHeader header;
-    const std::byte* payload;
-    BlockRef keep;
-  };
-
   static bool sends(const DoublingStep& step);
   static bool receives(const DoublingStep& step);
   static std::uint8_t phase_of(const DoublingStep& step);
   void send(const DoublingStep& step);
-  void take(const DoublingStep& step, const Arrived& arrived);
+  void take(const DoublingStep& step, const Received& frame);
   void finish();
   float* sum() const { return reinterpret_cast<float*>(sum_->data); }
 
   const DoublingPlan plan_;
+  const Layout layout_;
   const void* const in_;
   void* const out_;
   void* const residual_;
   const std::uint64_t group_;
   double weight_;
   Wires* wires_ = nullptr;
+  std::uint32_t culprit_ = 0; // the rank that the sum waited for last, or this one
   BlockRef sum_;
-  std::size_t at_ = 0;                                      // the step under way
-  bool sent_ = false;                                       // this step's frame
-  std::map<std::pair<int, std::uint8_t>, Arrived> arrived_; // by peer and phase
+  std::size_t at_ = 0;                                       // the step under way
+  bool sent_ = false;                                        // this step's frame
+  std::map<std::pair<int, std::uint8_t>, Received> arrived_; // by peer and phase
 };
 
 } // namespace thinwire

@@ -13,10 +13,7 @@ namespace thinwire {
 namespace {
 
 constexpr Clock::duration kSpin = std::chrono::microseconds(20);
-
-Clock::duration to_duration(double seconds) {
-  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-}
+constexpr std::size_t kMostRecent = 1024; // operations
 
 double thread_cpu_seconds() {
   timespec used = {};
@@ -32,7 +29,7 @@ Engine::Engine(const EngineOptions& options)
       address_(mesh_->address()), liveness_(timeout_),
       peers_(static_cast<std::size_t>(options.ranks)) {
   poller_.add(waker_);
-  stats_.arrival_seconds.resize(static_cast<std::size_t>(options.ranks));
+  stats_.waited_seconds.resize(static_cast<std::size_t>(options.ranks));
 }
 
 Engine::~Engine() {
@@ -207,7 +204,7 @@ bool Engine::advance_operations() {
   }
   for (const std::shared_ptr<Operation>& operation : finished) {
     active_.erase(operation->key);
-    note_arrivals(*operation);
+    note_waits(*operation);
     end_operation(operation, std::nullopt);
   }
   std::erase_if(refused_operations_, [this](auto& refused) {
@@ -226,6 +223,9 @@ bool Engine::advance_operations() {
 void Engine::end_operation(const std::shared_ptr<Operation>& operation,
                            std::optional<Failure> failure) {
   inquiries_.erase(operation->key);
+  recent_.push_back(operation->key);
+  if (recent_.size() > kMostRecent)
+    recent_.pop_front();
   {
     const std::lock_guard lock(mutex_);
     in_use_.erase(operation->key);
@@ -236,12 +236,11 @@ void Engine::end_operation(const std::shared_ptr<Operation>& operation,
   operation->end(std::move(failure));
 }
 
-void Engine::note_arrivals(const Operation& operation) {
+void Engine::note_waits(const Operation& operation) {
   const std::lock_guard lock(mutex_);
-  for (std::size_t peer = 0; peer < operation.heard().size(); ++peer)
-    if (operation.heard()[peer] > operation.submitted)
-      stats_.arrival_seconds[peer] +=
-          std::chrono::duration<double>(operation.heard()[peer] - operation.submitted).count();
+  for (const auto& [culprit, wait] : operation.waits())
+    if (culprit != rank())
+      stats_.waited_seconds[static_cast<std::size_t>(culprit)] += to_seconds(wait);
 }
 
 void Engine::update_stats() {

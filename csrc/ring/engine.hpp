@@ -8,6 +8,7 @@
 #include "transport/mesh.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -29,9 +30,9 @@ struct EngineStats {
   std::size_t buffer_bytes = 0;
   std::uint64_t operations = 0; // ended
   double busy_seconds = 0;      // the thread's CPU time
-  // By rank: seconds from the beginning of an operation to the rank's last frame, added up. The
+  // By rank: seconds that this one waited for it, directly or because others did, added up. The
   // greatest is the slowest rank's.
-  std::vector<double> arrival_seconds = {};
+  std::vector<double> waited_seconds = {};
   std::vector<std::string> events = {}; // strangers that were turned away, and the like
 };
 
@@ -80,24 +81,15 @@ public:
 private:
   // FrameSink
   std::byte* place(int peer, const FrameHeader& header) override;
-  void receive(int peer, const FrameHeader& header, const std::byte* payload,
-               BlockRef keep) override;
+  void receive(Received frame) override;
   void lost(int peer, const std::string& reason) override;
 
   // Wires
   int rank() const override { return options_.rank; }
-  int ranks() const override { return options_.ranks; }
   void send(int peer, Outgoing frame) override;
   std::size_t backlog(int peer) const override;
   BlockPool& pool() override { return pool_; }
 
-  // A frame that came before its operation was submitted here.
-  struct Early {
-    int peer;
-    FrameHeader header;
-    const std::byte* payload;
-    BlockRef keep;
-  };
   // What a peer was last heard to be.
   struct PeerState {
     bool opened = false, left = false, gone = false;
@@ -114,15 +106,15 @@ private:
   void check_connected();
   bool advance_operations();
   void end_operation(const std::shared_ptr<Operation>& operation, std::optional<Failure> failure);
-  void note_arrivals(const Operation& operation);
+  void note_waits(const Operation& operation);
   void update_stats();
   Clock::time_point next_event() const;
 
   // routing.cpp: frames and operations
   Link& open(int peer);
   void begin(const std::shared_ptr<Operation>& operation);
-  void route(int peer, const FrameHeader& header, const std::byte* payload, BlockRef keep);
-  void keep_early(int peer, const FrameHeader& header, const std::byte* payload, BlockRef keep);
+  void route(Received frame);
+  void keep_early(Received frame);
   bool disagrees(const Operation& operation, const FrameHeader& header) const;
   void control(int peer, const ControlMessage& message);
   void compare(int peer, const ControlMessage& message);
@@ -134,8 +126,11 @@ private:
   void watch(Clock::time_point now);
   void watch_peer(int peer, Clock::time_point now);
   void watch_deadlines(Clock::time_point now);
-  void inquire(const Operation& operation, Clock::time_point now);
-  std::vector<int> absent(const Operation& operation) const;
+  void inquire(const Operation& operation, const std::string& deadline, Clock::time_point now);
+  void answer(int peer, const ControlMessage& question);
+  void hear_answer(int peer, const ControlMessage& message);
+  void decide(const Operation& operation, Clock::time_point now);
+  bool has_begun(const OperationKey& key) const;
   void lose(int peer, const std::string& reason);
   void lose_if_awaited(int peer);
   void hear_failure(int peer, const ControlMessage& message);
@@ -169,7 +164,8 @@ private:
 
   // The progress thread's.
   std::map<OperationKey, std::shared_ptr<Operation>> active_;
-  std::map<OperationKey, std::vector<Early>> early_;
+  // Frames that came before their operation was submitted here.
+  std::map<OperationKey, std::vector<Received>> early_;
   std::size_t early_bytes_ = 0;
   std::map<OperationKey, Failure> refused_; // frames of these are dropped
   // Payloads that are arriving in callers' memory.
@@ -177,13 +173,16 @@ private:
   std::vector<PeerState> peers_;
   // Refused while frames on their way still refer to the caller's memory.
   std::vector<std::pair<std::shared_ptr<Operation>, Failure>> refused_operations_;
-  // Who is late where a deadline has passed: asked first, as a peer that is awaited may wait
-  // itself.
+  // Who is late where a deadline has passed, here or elsewhere: asked first, as a peer that is
+  // awaited may wait itself.
   struct Inquiry {
-    Clock::time_point until;
-    std::set<int> present;
+    std::string deadline;    // in words
+    Clock::time_point until; // when it is decided
+    bool is_complete;        // all ranks of the group were asked
+    std::set<int> unanswered, absent = {};
   };
   std::map<OperationKey, Inquiry> inquiries_;
+  std::deque<OperationKey> recent_; // operations that ended last
   Patience patience_;
   bool is_broken_ = false, is_leaving_ = false, connecting_done_ = false;
 };

@@ -12,8 +12,9 @@ using namespace std::chrono_literals;
 // A rank that gives up closes its connections. Whom it blames arrives before, or on another link a
 // little later.
 constexpr Clock::duration kGrace = 50ms;
-// How long a peer may take to say whether it has begun an operation.
-constexpr Clock::duration kInquiry = 100ms;
+// How long a peer may take to say whether it has begun an operation: its answer may stand behind
+// values on a thin link.
+constexpr Clock::duration kInquiry = 1s;
 // How long the last words may take to leave.
 constexpr Clock::duration kLinger = 1s;
 
@@ -21,6 +22,15 @@ std::string seconds_text(double seconds) {
   char text[32];
   std::snprintf(text, sizeof text, "%g s", seconds);
   return text;
+}
+
+std::string late_text(const std::set<int>& ranks) {
+  if (ranks.empty())
+    return "this rank's frames did not leave";
+  std::string numbers;
+  for (int rank : ranks)
+    numbers += (numbers.empty() ? "" : ", ") + std::to_string(rank);
+  return (ranks.size() == 1 ? "rank " : "ranks ") + numbers + " did not answer";
 }
 
 } // namespace
@@ -72,38 +82,79 @@ void Engine::lose_if_awaited(int peer) {
 
 void Engine::watch_deadlines(Clock::time_point now) {
   for (const auto& [key, operation] : active_) {
-    if (now < operation->deadline)
-      continue;
     const auto inquiry = inquiries_.find(key);
-    if (inquiry == inquiries_.end()) {
-      inquire(*operation, now);
-    } else if (now >= inquiry->second.until) {
-      const std::vector<int> late = absent(*operation);
-      std::string who;
-      for (int peer : late)
-        who += (who.empty() ? "" : ", ") + std::to_string(peer);
-      who = who.empty() ? "this rank's frames did not leave"
-                        : (late.size() == 1 ? "rank " : "ranks ") + who + " did not answer";
-      const auto limit = std::chrono::duration<double>(operation->deadline - operation->submitted);
-      return fail({ErrorNumber::timeout, who + " within " + seconds_text(limit.count()) +
-                                             " (deadline) in " + operation->description});
-    }
+    if (inquiry != inquiries_.end() && now >= inquiry->second.until)
+      decide(*operation, now);
+    else if (inquiry == inquiries_.end() && now >= operation->deadline)
+      inquire(*operation, seconds_text(to_seconds(operation->deadline - operation->submitted)),
+              now);
+    if (is_broken_)
+      return;
   }
 }
 
-void Engine::inquire(const Operation& operation, Clock::time_point now) {
-  inquiries_[operation.key] = {now + kInquiry, {}};
-  tell_all({.kind = ControlKind::ask, .key = operation.key});
+// Asks whom this rank has a link to.
+void Engine::inquire(const Operation& operation, const std::string& deadline,
+                     Clock::time_point now) {
+  std::set<int> asked;
+  for (int peer = 0; peer < options_.ranks; ++peer) {
+    const PeerState& state = peers_[static_cast<std::size_t>(peer)];
+    if (state.opened && !state.left && !state.gone)
+      asked.insert(peer);
+  }
+  const bool is_complete = std::ssize(asked) == options_.ranks - 1;
+  tell_all({.kind = ControlKind::ask, .key = operation.key, .text = deadline});
+  inquiries_[operation.key] = {.deadline = deadline,
+                               .until = now + kInquiry,
+                               .is_complete = is_complete,
+                               .unanswered = std::move(asked)};
 }
 
-// The peers that have not begun an operation, as far as they can be asked.
-std::vector<int> Engine::absent(const Operation& operation) const {
-  std::vector<int> found;
-  const std::set<int>& present = inquiries_.at(operation.key).present;
-  for (int peer : operation.peers())
-    if (!present.contains(peer))
-      found.push_back(peer);
-  return found.empty() ? operation.late() : found;
+// Passes the question on: the rank that asks may have no link to the one that is late. Whoever has
+// one ends the group.
+void Engine::answer(int peer, const ControlMessage& question) {
+  if (is_broken_)
+    return;
+  const ControlKind kind = has_begun(question.key) ? ControlKind::present : ControlKind::absent;
+  tell(peer, {.kind = kind, .key = question.key});
+  const auto operation = active_.find(question.key);
+  if (operation != active_.end() && !inquiries_.contains(question.key))
+    inquire(*operation->second, question.text, Clock::now());
+}
+
+bool Engine::has_begun(const OperationKey& key) const {
+  return active_.contains(key) || refused_.contains(key) ||
+         std::find(recent_.begin(), recent_.end(), key) != recent_.end();
+}
+
+void Engine::hear_answer(int peer, const ControlMessage& message) {
+  const auto found = inquiries_.find(message.key);
+  if (found == inquiries_.end() || found->second.unanswered.erase(peer) == 0)
+    return;
+  Inquiry& inquiry = found->second;
+  if (message.kind == ControlKind::absent)
+    inquiry.absent.insert(peer);
+  if (!inquiry.unanswered.empty())
+    return;
+  // A rank that none of these has a link to may take as long to be found.
+  const bool others_may_know = inquiry.absent.empty() && !inquiry.is_complete;
+  inquiry.until = Clock::now() + (others_may_know ? 2 * kInquiry : Clock::duration::zero());
+}
+
+// Who has not begun, or does not even answer, is late. Where there is no such rank, the peers that
+// are awaited are.
+void Engine::decide(const Operation& operation, Clock::time_point now) {
+  const auto inquiry = inquiries_.extract(operation.key);
+  std::set<int> late = inquiry.mapped().absent;
+  late.merge(inquiry.mapped().unanswered);
+  if (late.empty()) {
+    if (now < operation.deadline)
+      return; // another rank's deadline has passed, not this one's
+    const std::vector<int> awaited = operation.late();
+    late.insert(awaited.begin(), awaited.end());
+  }
+  fail({ErrorNumber::timeout, late_text(late) + " within " + inquiry.mapped().deadline +
+                                  " (deadline) in " + operation.description});
 }
 
 void Engine::lose(int peer, const std::string& reason) {

@@ -3,9 +3,6 @@
 
 #include "transport/link.hpp"
 
-#include <optional>
-#include <vector>
-
 namespace thinwire {
 
 class Liveness {

@@ -1,6 +1,7 @@
 #include "ring/operation.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace thinwire {
 
@@ -17,7 +18,7 @@ Costs& Costs::operator+=(const Costs& other) {
 Operation::Operation(OperationKey key, std::uint32_t plan_id, std::string description,
                      Clock::duration deadline)
     : key(key), plan_id(plan_id), description(std::move(description)), submitted(Clock::now()),
-      deadline(submitted + deadline) {}
+      deadline(submitted + deadline), last_heard_(submitted) {}
 
 bool Operation::wait_for(Clock::duration limit) {
   std::unique_lock lock(mutex_);
@@ -40,21 +41,17 @@ void Operation::end(std::optional<Failure> failure) {
   over_.notify_all();
 }
 
-void Operation::heard_from(int peer, Clock::time_point when) {
-  const auto rank = static_cast<std::size_t>(peer);
-  if (heard_.size() <= rank)
-    heard_.resize(rank + 1);
-  heard_[rank] = when;
+void Operation::heard_from(int peer, int culprit, Clock::time_point when) {
+  heard_.insert(peer);
+  waits_[culprit] += when - last_heard_;
+  last_heard_ = when;
 }
 
 std::vector<int> Operation::late() const {
   const std::vector<int> found = awaited();
   std::vector<int> silent;
-  for (int peer : found) {
-    const auto rank = static_cast<std::size_t>(peer);
-    if (rank >= heard_.size() || heard_[rank] == Clock::time_point())
-      silent.push_back(peer);
-  }
+  std::copy_if(found.begin(), found.end(), std::back_inserter(silent),
+               [this](int peer) { return !heard_.contains(peer); });
   return silent.empty() ? found : silent;
 }
 

@@ -6,8 +6,10 @@
 
 #include <compare>
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,11 +25,20 @@ struct OperationKey {
 
 inline OperationKey key_of(const FrameHeader& header) { return {header.step, header.bucket}; }
 
+// A header of this operation's frames, made by rank `sender`.
+inline FrameHeader header_of(const OperationKey& key, std::uint64_t group, int sender) {
+  FrameHeader header;
+  header.group = group;
+  header.step = key.step;
+  header.bucket = key.bucket;
+  header.sender = static_cast<std::uint32_t>(sender);
+  return header;
+}
+
 // What an operation needs of the engine. Used by the progress thread.
 class Wires {
 public:
   virtual int rank() const = 0;
-  virtual int ranks() const = 0;
   virtual void send(int peer, Outgoing frame) = 0;
   virtual std::size_t backlog(int peer) const = 0;
   virtual BlockPool& pool() = 0;
@@ -93,17 +104,17 @@ public:
   // See FrameSink. A frame's group and plan were checked, and that the sender is a peer. Throws
   // CorruptFrame where the frame does not fit.
   virtual std::byte* place(int peer, const FrameHeader& header) = 0;
-  virtual void receive(int peer, const FrameHeader& header, const std::byte* payload,
-                       BlockRef keep) = 0;
+  virtual void receive(Received frame) = 0;
   virtual bool is_finished() const = 0;
   virtual std::vector<int> awaited() const = 0; // peers from whom a frame is missing
   // Gives back all memory of the engine's: the operation is about to end, perhaps before its time.
   virtual void release() = 0;
   // Whether frames on their way refer to the caller's memory.
   virtual bool is_in_flight() const { return false; }
-  void heard_from(int peer, Clock::time_point when);
-  // By rank: when its last frame came, or the beginning of time.
-  const std::vector<Clock::time_point>& heard() const { return heard_; }
+  // A frame came from `peer`, which had waited for `culprit`'s to make it.
+  void heard_from(int peer, int culprit, Clock::time_point when);
+  // How long this rank has waited, by the rank that it was for.
+  const std::map<int, Clock::duration>& waits() const { return waits_; }
   // The awaited peers that have not sent anything at all, or, if there is none, the awaited ones.
   std::vector<int> late() const;
 
@@ -114,7 +125,9 @@ private:
   mutable std::mutex mutex_;
   std::condition_variable over_;
   bool is_over_ = false;
-  std::vector<Clock::time_point> heard_;
+  std::set<int> heard_; // peers
+  Clock::time_point last_heard_;
+  std::map<int, Clock::duration> waits_;
 };
 
 } // namespace thinwire

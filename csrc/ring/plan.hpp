@@ -20,9 +20,6 @@ enum class Travel : std::uint8_t {
 
 enum class Combine : std::uint8_t { add, max };
 
-// Recursive doubling sends a whole buffer in one frame.
-inline constexpr std::size_t kMostDoublingBytes = std::size_t{1} << 19;
-
 // Where a slice has no place in the output, because it is for another rank.
 inline constexpr std::size_t kNowhere = ~std::size_t{0};
 

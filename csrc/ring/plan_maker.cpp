@@ -2,8 +2,10 @@
 
 #include "core/error.hpp"
 #include "hash/xxh3.hpp"
+#include "transport/link.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace thinwire {
 namespace {
@@ -112,10 +114,10 @@ Algorithm reduce_algorithm(const Topology& topology, std::size_t count, const Re
     if (!is_exact)
       throw InvalidArgument("doubling sends values as they are; with codec " +
                             std::string(reduction.codec.name()) + " choose another algorithm");
-    if (count * sizeof(float) > kMostDoublingBytes)
+    if (count * sizeof(float) > kMaxPayload)
       throw InvalidArgument("doubling sends a buffer in one frame, at most " +
-                            std::to_string(kMostDoublingBytes / sizeof(float)) +
-                            " values; this one has " + std::to_string(count));
+                            std::to_string(kMaxPayload / sizeof(float)) + " values; this one has " +
+                            std::to_string(count));
   }
   return *reduction.algorithm;
 }
@@ -142,7 +144,7 @@ TreePlan all_reduce_plan(const Place& place, std::size_t count, const Reduction&
   TreePlan plan = reduction_plan(Travel::up_and_down, reduction, plan_id);
   add_slices(
       plan,
-      cut_slices(count, place.topology.ranks, std::max(kSliceAlign, block), slice_values(codec)),
+      cut_slices(count, place.topology.ranks, std::lcm(kSliceAlign, block), slice_values(codec)),
       place, algorithm, codec, is_compressed(reduction));
   return plan;
 }

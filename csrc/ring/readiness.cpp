@@ -1,7 +1,5 @@
 #include "ring/readiness.hpp"
 
-#include "core/error.hpp"
-
 #include <algorithm>
 #include <string>
 
@@ -27,8 +25,8 @@ std::vector<Readiness::Notice> Readiness::begin() {
 std::vector<Readiness::Notice> Readiness::hear(int child, int owner) {
   const auto tree = trees_.find(owner);
   if (tree == trees_.end() || tree->second.waiting.erase(child) == 0)
-    throw CorruptFrame("corrupt frame: rank " + std::to_string(child) +
-                       " is ready for values that it does not get from here");
+    corrupt_frame("rank " + std::to_string(child) +
+                  " is ready for values that it does not get from here");
   std::vector<Notice> notices;
   if (has_begun_)
     notify(owner, notices);

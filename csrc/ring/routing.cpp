@@ -3,9 +3,6 @@
 
 #include "core/error.hpp"
 
-#include <algorithm>
-#include <cstring>
-
 namespace thinwire {
 namespace {
 
@@ -49,11 +46,12 @@ void Engine::begin(const std::shared_ptr<Operation>& operation) {
   active_[key] = operation;
   operation->start(*this);
   if (const auto found = early_.find(key); found != early_.end()) {
-    std::vector<Early> frames = std::move(found->second);
+    std::vector<Received> frames = std::move(found->second);
     early_.erase(found);
-    for (Early& early : frames) {
-      early_bytes_ -= early.header.payload_bytes;
-      receive(early.peer, early.header, early.payload, std::move(early.keep));
+    for (Received& frame : frames) {
+      early_bytes_ -= frame.header.payload_bytes;
+      frame.header.sender = static_cast<std::uint32_t>(rank()); // for whom what follows has waited
+      receive(std::move(frame));
     }
   }
 }
@@ -70,47 +68,47 @@ std::byte* Engine::place(int peer, const FrameHeader& header) {
   return at;
 }
 
-void Engine::receive(int peer, const FrameHeader& header, const std::byte* payload, BlockRef keep) {
-  placed_.erase(payload);
-  if (is_broken_ && header.codec != kControlCodecId)
+void Engine::receive(Received frame) {
+  const int peer = frame.peer;
+  const bool is_control = frame.header.codec == kControlCodecId;
+  placed_.erase(frame.payload);
+  if (is_broken_ && !is_control)
     return;
-  if (header.group != group_)
+  if (frame.header.group != group_)
     return lose(peer, "its frames are of another group");
   try {
-    if (header.codec == kControlCodecId)
-      control(peer, control_message(header, payload));
+    if (is_control)
+      control(peer, control_message(frame.header, frame.payload));
     else
-      route(peer, header, payload, std::move(keep));
+      route(std::move(frame));
   } catch (const CorruptFrame& error) {
     lose(peer, error.what());
   }
 }
 
-void Engine::route(int peer, const FrameHeader& header, const std::byte* payload, BlockRef keep) {
-  const OperationKey key = key_of(header);
+void Engine::route(Received frame) {
+  const OperationKey key = key_of(frame.header);
+  if (frame.header.sender >= peers_.size())
+    corrupt_frame("there is no rank " + std::to_string(frame.header.sender));
   const auto found = active_.find(key);
   if (found != active_.end()) {
     Operation& operation = *found->second;
-    operation.heard_from(peer, Clock::now());
-    if (disagrees(operation, header))
-      return tell(peer, {.kind = ControlKind::describe, .key = key, .text = operation.description});
-    operation.receive(peer, header, payload, std::move(keep));
+    operation.heard_from(frame.peer, static_cast<int>(frame.header.sender), Clock::now());
+    if (disagrees(operation, frame.header))
+      return tell(frame.peer,
+                  {.kind = ControlKind::describe, .key = key, .text = operation.description});
+    operation.receive(std::move(frame));
   } else if (!refused_.contains(key)) {
-    keep_early(peer, header, payload, std::move(keep));
+    keep_early(std::move(frame));
   }
 }
 
-void Engine::keep_early(int peer, const FrameHeader& header, const std::byte* payload,
-                        BlockRef keep) {
-  early_bytes_ += header.payload_bytes;
+void Engine::keep_early(Received frame) {
+  early_bytes_ += frame.header.payload_bytes;
   if (early_bytes_ > kMostEarlyBytes)
-    return lose(peer, "it sends values of operations that this rank has not begun");
-  if (!keep && header.payload_bytes != 0) {
-    keep = pool_.take(header.payload_bytes);
-    std::memcpy(keep->data, payload, header.payload_bytes);
-    payload = keep->data;
-  }
-  early_[key_of(header)].push_back({peer, header, payload, std::move(keep)});
+    return lose(frame.peer, "it sends values of operations that this rank has not begun");
+  const OperationKey key = key_of(frame.header);
+  early_[key].push_back(hold(std::move(frame), pool_));
 }
 
 // An aborted frame has the error's number in the plan's place.
@@ -135,13 +133,10 @@ void Engine::control(int peer, const ControlMessage& message) {
   case ControlKind::refused:
     return refuse(message.key, {message.number, message.text, message.culprit});
   case ControlKind::ask:
-    if (active_.contains(message.key))
-      tell(peer, {.kind = ControlKind::present, .key = message.key});
-    return;
+    return answer(peer, message);
   case ControlKind::present:
-    if (const auto inquiry = inquiries_.find(message.key); inquiry != inquiries_.end())
-      inquiry->second.present.insert(peer);
-    return;
+  case ControlKind::absent:
+    return hear_answer(peer, message);
   }
 }
 
@@ -170,7 +165,7 @@ void Engine::refuse(const OperationKey& key, const Failure& failure) {
             .culprit = failure.culprit,
             .text = failure.reason});
   if (const auto early = early_.find(key); early != early_.end()) {
-    for (const Early& frame : early->second)
+    for (const Received& frame : early->second)
       early_bytes_ -= frame.header.payload_bytes;
     early_.erase(early);
   }

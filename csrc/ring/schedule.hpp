@@ -13,7 +13,7 @@
 namespace thinwire {
 
 // Values of a slice that travels as raw, and of one that a codec makes smaller: a slice fits in the
-// cache of one core. Chunks begin at multiples of kSliceAlign, or of the codec's block if greater.
+// cache of one core. Chunks begin at multiples of kSliceAlign and of the codec's block.
 inline constexpr std::size_t kSliceValuesRaw = 32768;
 inline constexpr std::size_t kSliceValuesCoded = 65536;
 inline constexpr std::size_t kSliceAlign = 1024;

@@ -1,7 +1,6 @@
 // What the frames of a tree operation hold: sums, encoded or exact, and the caller's own memory.
 #include "ring/tree_operation.hpp"
 
-#include "core/error.hpp"
 #include "hash/xxh3.hpp"
 #include "ring/combine.hpp"
 
@@ -17,7 +16,7 @@ std::byte* at(void* base, std::size_t bytes) { return static_cast<std::byte*>(ba
 class Stopwatch {
 public:
   explicit Stopwatch(double& total) : total_(total), begin_(Clock::now()) {}
-  ~Stopwatch() { total_ += std::chrono::duration<double>(Clock::now() - begin_).count(); }
+  ~Stopwatch() { total_ += to_seconds(Clock::now() - begin_); }
 
 private:
   double& total_;
@@ -27,17 +26,14 @@ private:
 } // namespace
 
 FrameHeader TreeOperation::header(std::size_t i, Phase phase) const {
-  FrameHeader header;
-  header.group = group_;
-  header.step = key.step;
-  header.bucket = key.bucket;
+  FrameHeader header = header_of(key, group_, wires_->rank());
   header.slice = plan_->slices[i].id;
-  header.sender = static_cast<std::uint32_t>(wires_->rank());
   header.param = plan_id;
   header.codec = kPlanCodecId;
   header.dtype = static_cast<std::uint8_t>(plan_->dtype);
   header.phase = phase;
   header.weight = values_.weight;
+  header.sender = tasks_[i].culprit.value_or(header.sender);
   return header;
 }
 
@@ -47,14 +43,17 @@ FrameHeader TreeOperation::as_planned(FrameHeader header) const {
   return header;
 }
 
+// Of one value in the caller's memory.
+std::size_t TreeOperation::value_bytes() const {
+  return plan_->verbatim ? 1 : element_bytes(plan_->dtype);
+}
+
 const void* TreeOperation::input(std::size_t i) const {
-  const std::size_t item = plan_->verbatim ? 1 : element_bytes(plan_->dtype);
-  return static_cast<const std::byte*>(values_.in) + plan_->slices[i].first_in * item;
+  return static_cast<const std::byte*>(values_.in) + plan_->slices[i].first_in * value_bytes();
 }
 
 std::byte* TreeOperation::output(std::size_t i) const {
-  const std::size_t item = plan_->verbatim ? 1 : element_bytes(plan_->dtype);
-  return at(values_.out, plan_->slices[i].first_out * item);
+  return at(values_.out, plan_->slices[i].first_out * value_bytes());
 }
 
 // The residuals and holds of one slice, in the form the kernels take.
@@ -100,10 +99,12 @@ bool TreeOperation::travels_raw(std::size_t i) const {
          layout.payload_bytes() == layout.count() * sizeof(float);
 }
 
-// Whether the sum of a slice can grow where its result belongs.
+// Whether the sum of a slice can grow where its result belongs: that memory is in the cache when
+// the result is stored. A sampled sum is compared with its result, so it needs memory of its own.
 bool TreeOperation::sums_in_output(std::size_t i) const {
-  return plan_->slices[i].role.up < 0 && plan_->dtype == DType::fp32 &&
-         (plan_->travel == Travel::up || travels_raw(i));
+  const PlannedSlice& slice = plan_->slices[i];
+  return slice.role.up < 0 && plan_->dtype == DType::fp32 &&
+         (travels_raw(i) || slice.id != values_.sample);
 }
 
 // An exact partial sum leaves nothing behind, but for what a held segment keeps.
@@ -178,6 +179,11 @@ Outgoing TreeOperation::abort_frame(std::size_t i, Phase phase) {
   return {head, block->data, std::move(block)};
 }
 
+Failure TreeOperation::failure_in(const Received& frame) {
+  return {static_cast<ErrorNumber>(frame.header.param),
+          {reinterpret_cast<const char*>(frame.payload), frame.header.payload_bytes}};
+}
+
 void TreeOperation::send_leaf(std::size_t i) {
   const Stopwatch stopwatch(outcome_.costs.encode);
   const PlannedSlice& slice = plan_->slices[i];
@@ -188,7 +194,7 @@ void TreeOperation::send_leaf(std::size_t i) {
     send_up(i, from_user(head, input(i), slice.count * sizeof(float)));
   } else if (slice.role.up_exact) {
     begin_sum(i);
-    send_partial(i);
+    finish_sum(i);
   } else {
     send_up(i, encoded(i, kUp, input(i), plan_->dtype, values_.weight, /*is_sum=*/false));
   }
@@ -224,7 +230,7 @@ void TreeOperation::begin_sum(std::size_t i) {
   }
   task.weight = values_.weight;
   task.summing = true;
-  if (task.sum == input(i) && values_.weight == 1)
+  if (task.sum == input(i) && values_.weight == 1 && !has_residual(i))
     return;
   const Residuals r = residuals(i);
   fold(slice.layout,
@@ -237,29 +243,35 @@ void TreeOperation::begin_sum(std::size_t i) {
        task.sum);
 }
 
-void TreeOperation::add_child(std::size_t i, const FrameHeader& header, const std::byte* payload) {
+void TreeOperation::add_child(std::size_t i, const Received& frame) {
   const Stopwatch stopwatch(outcome_.costs.add);
   Task& task = tasks_[i];
-  const PlannedSlice& slice = plan_->slices[i];
   ++task.next_child;
-  if ((header.flags & kFlagAborted) != 0) {
+  if ((frame.header.flags & kFlagAborted) != 0) {
     if (!task.failure)
-      task.failure = {static_cast<ErrorNumber>(header.param),
-                      {reinterpret_cast<const char*>(payload), header.payload_bytes}};
+      task.failure = failure_in(frame);
     return;
   }
   if (!task.summing)
     begin_sum(i);
-  task.weight += header.weight;
-  const bool is_coded = header.payload_bytes == slice.layout.payload_bytes();
-  const Layout layout = is_coded ? slice.layout : exact_layout(i);
+  task.weight += frame.header.weight;
+  const Layout& layout = plan_->slices[i].layout;
+  if (frame.header.payload_bytes == layout.payload_bytes())
+    add_values(i, layout, frame);
+  else
+    add_values(i, exact_layout(i), frame);
+}
+
+void TreeOperation::add_values(std::size_t i, const Layout& layout, const Received& frame) {
+  float* sum = tasks_[i].sum;
+  const FrameHeader head = as_planned(frame.header);
   if (plan_->combine == Combine::add) {
-    decode_payload(layout, as_planned(header), payload, task.sum, DType::fp32, /*accumulate=*/true);
+    decode_payload(layout, head, frame.payload, sum, DType::fp32, /*accumulate=*/true);
   } else {
-    const BlockRef values = wires_->pool().take(slice.count * sizeof(float));
+    const BlockRef values = wires_->pool().take(layout.count() * sizeof(float));
     auto* decoded = reinterpret_cast<float*>(values->data);
-    decode_payload(layout, as_planned(header), payload, decoded, DType::fp32, /*accumulate=*/false);
-    combine(plan_->combine, task.sum, decoded, slice.count, task.sum);
+    decode_payload(layout, head, frame.payload, decoded, DType::fp32, /*accumulate=*/false);
+    combine(plan_->combine, sum, decoded, layout.count(), sum);
   }
 }
 
@@ -335,21 +347,16 @@ void TreeOperation::store_result(std::size_t i, const FrameHeader& header,
     return;
   }
   if (header.payload_bytes != slice.count)
-    throw CorruptFrame("corrupt frame: " + std::to_string(header.payload_bytes) +
-                       " bytes in the place of " + std::to_string(slice.count));
+    corrupt_frame(std::to_string(header.payload_bytes) + " bytes in the place of " +
+                  std::to_string(slice.count));
   std::memcpy(output(i), payload, slice.count);
 }
 
-Outgoing TreeOperation::forwarded(std::size_t i, const FrameHeader& header,
-                                  const std::byte* payload, BlockRef keep) {
-  if (payload == output(i))
-    return from_user(header, payload, header.payload_bytes);
-  if (!keep) {
-    keep = wires_->pool().take(header.payload_bytes);
-    std::memcpy(keep->data, payload, header.payload_bytes);
-    payload = keep->data;
-  }
-  return {header, payload, std::move(keep)};
+Outgoing TreeOperation::forwarded(std::size_t i, Received frame) {
+  if (frame.payload == output(i))
+    return from_user(frame.header, frame.payload, frame.header.payload_bytes);
+  Received held = hold(std::move(frame), wires_->pool());
+  return {held.header, held.payload, std::move(held.keep)};
 }
 
 } // namespace thinwire

@@ -1,12 +1,11 @@
 // How slices travel. What their frames hold is in tree_frames.cpp.
 #include "ring/tree_operation.hpp"
 
-#include "core/error.hpp"
 #include "ring/combine.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
+#include <utility>
 
 namespace thinwire {
 namespace {
@@ -17,7 +16,11 @@ constexpr std::uint32_t kLeastWindow = 4; // rounds
 // Frames are made when the link is about to need them, so that they do not wait in memory.
 constexpr std::size_t kMostBacklog = std::size_t{1} << 18;
 
-[[noreturn]] void corrupt(const std::string& what) { throw CorruptFrame("corrupt frame: " + what); }
+std::vector<int> distinct(std::vector<int> ranks) {
+  std::sort(ranks.begin(), ranks.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
+  return ranks;
+}
 
 } // namespace
 
@@ -45,21 +48,21 @@ std::vector<int> TreeOperation::peers() const {
       if (peer >= 0)
         found.push_back(peer);
   }
-  std::sort(found.begin(), found.end());
-  found.erase(std::unique(found.begin(), found.end()), found.end());
-  return found;
+  return distinct(std::move(found));
 }
 
 void TreeOperation::start(Wires& wires) {
   wires_ = &wires;
   if (readiness_)
-    tell_ready(readiness_->begin());
+    tell_ready(readiness_->begin(), static_cast<std::uint32_t>(wires.rank()));
   advance();
 }
 
-void TreeOperation::tell_ready(const std::vector<Readiness::Notice>& notices) {
+void TreeOperation::tell_ready(const std::vector<Readiness::Notice>& notices,
+                               std::uint32_t culprit) {
   for (const Readiness::Notice& notice : notices) {
     FrameHeader ready = header(0, kReady);
+    ready.sender = culprit;
     ready.slice = static_cast<std::uint32_t>(notice.owner);
     wires_->send(notice.to, {ready, nullptr, {}});
   }
@@ -68,19 +71,27 @@ void TreeOperation::tell_ready(const std::vector<Readiness::Notice>& notices) {
 void TreeOperation::advance() {
   for (; skip_done(), to_start_ < tasks_.size(); ++to_start_) {
     const PlannedSlice& slice = plan_->slices[to_start_];
-    if (!may_start(slice))
+    if (!is_released(slice)) {
+      is_held_up_ = true;
       return;
+    }
+    if (!has_room(slice))
+      return;
+    if (std::exchange(is_held_up_, false))
+      tasks_[to_start_].culprit = last_culprit_;
     start_task(to_start_);
   }
 }
 
-bool TreeOperation::may_start(const PlannedSlice& slice) const {
+// Whether the others are far enough.
+bool TreeOperation::is_released(const PlannedSlice& slice) const {
+  if (plan_->travel != Travel::down)
+    return slice.round < plan_->slices[oldest_].round + window_;
+  return slice.role.down_from >= 0 || slice.round < window_ || readiness_->is_ready(slice.owner);
+}
+
+bool TreeOperation::has_room(const PlannedSlice& slice) const {
   const Role& role = slice.role;
-  if (plan_->travel != Travel::down && slice.round >= plan_->slices[oldest_].round + window_)
-    return false;
-  if (readiness_ && role.down_from < 0 && slice.round >= window_ &&
-      !readiness_->is_ready(slice.owner))
-    return false;
   const int next = role.up >= 0 ? role.up : role.down_to.empty() ? -1 : role.down_to.front();
   return next < 0 || wires_->backlog(next) <= kMostBacklog;
 }
@@ -107,16 +118,13 @@ std::vector<int> TreeOperation::awaited() const {
       const auto first = role.up_from.begin() + static_cast<std::ptrdiff_t>(task.next_child);
       for (auto child = first; child != role.up_from.end(); ++child)
         if (std::none_of(task.early.begin(), task.early.end(),
-                         [&](const Held& held) { return held.peer == *child; }))
+                         [&](const Received& frame) { return frame.peer == *child; }))
           children.push_back(*child);
     } else if (role.down_from >= 0) {
       parents.push_back(role.down_from);
     }
   }
-  std::vector<int>& found = children.empty() ? parents : children;
-  std::sort(found.begin(), found.end());
-  found.erase(std::unique(found.begin(), found.end()), found.end());
-  return found;
+  return distinct(children.empty() ? std::move(parents) : std::move(children));
 }
 
 std::byte* TreeOperation::place(int, const FrameHeader& header) {
@@ -132,22 +140,24 @@ std::byte* TreeOperation::place(int, const FrameHeader& header) {
   return as_it_is && header.payload_bytes == bytes ? output(i) : nullptr;
 }
 
-void TreeOperation::receive(int peer, const FrameHeader& header, const std::byte* payload,
-                            BlockRef keep) {
+void TreeOperation::receive(Received frame) {
+  const FrameHeader& header = frame.header;
+  last_culprit_ = header.sender;
   if (header.phase == kReady && readiness_)
-    return tell_ready(readiness_->hear(peer, static_cast<int>(header.slice)));
+    return tell_ready(readiness_->hear(frame.peer, static_cast<int>(header.slice)), header.sender);
   const std::optional<std::size_t> found = find(header.slice);
   if (!found)
-    corrupt("there is no slice " + std::to_string(header.slice));
+    corrupt_frame("there is no slice " + std::to_string(header.slice));
   const std::size_t i = *found;
   const Role& role = plan_->slices[i].role;
   if (header.phase == kUp && plan_->travel != Travel::down)
-    take_child(i, peer, header, payload, std::move(keep));
-  else if (header.phase == kDown && peer == role.down_from && !tasks_[i].is_done)
-    take_result(i, header, payload, std::move(keep));
+    take_child(i, std::move(frame));
+  else if (header.phase == kDown && frame.peer == role.down_from && !tasks_[i].is_done)
+    take_result(i, std::move(frame));
   else
-    corrupt("slice " + std::to_string(i) + ", phase " + std::to_string(header.phase) +
-            " was not expected from rank " + std::to_string(peer));
+    corrupt_frame("slice " + std::to_string(header.slice) + ", phase " +
+                  std::to_string(header.phase) + " was not expected from rank " +
+                  std::to_string(frame.peer));
 }
 
 // Most plans number their slices from 0 on; only all_to_all leaves out those of other ranks.
@@ -178,28 +188,24 @@ void TreeOperation::start_task(std::size_t i) {
   }
 }
 
-void TreeOperation::take_child(std::size_t i, int peer, const FrameHeader& header,
-                               const std::byte* payload, BlockRef keep) {
+void TreeOperation::take_child(std::size_t i, Received frame) {
   const Role& role = plan_->slices[i].role;
   Task& task = tasks_[i];
   const auto pending = role.up_from.begin() + static_cast<std::ptrdiff_t>(task.next_child);
-  const auto child = std::find(pending, role.up_from.end(), peer);
+  const auto child = std::find(pending, role.up_from.end(), frame.peer);
   if (child == role.up_from.end())
-    corrupt("slice " + std::to_string(i) + " came twice or from the wrong rank, " +
-            std::to_string(peer));
+    corrupt_frame("slice " + std::to_string(frame.header.slice) +
+                  " came twice or from the wrong rank, " + std::to_string(frame.peer));
   if (child != pending) {
-    if (!keep) { // memory that is valid now only
-      keep = wires_->pool().take(header.payload_bytes);
-      std::memcpy(keep->data, payload, header.payload_bytes);
-      payload = keep->data;
-    }
-    task.early.push_back({peer, header, payload, std::move(keep)});
+    task.early.push_back(hold(std::move(frame), wires_->pool()));
     return;
   }
-  add_child(i, header, payload);
+  add_child(i, frame);
   add_early(i);
-  if (task.next_child == role.up_from.size())
+  if (task.next_child == role.up_from.size()) {
+    task.culprit = frame.header.sender;
     finish_sum(i);
+  }
 }
 
 // Adds the frames that waited for the one that has just been added.
@@ -207,14 +213,14 @@ void TreeOperation::add_early(std::size_t i) {
   Task& task = tasks_[i];
   const std::vector<int>& children = plan_->slices[i].role.up_from;
   while (task.next_child < children.size()) {
-    const auto held = std::find_if(task.early.begin(), task.early.end(), [&](const Held& h) {
-      return h.peer == children[task.next_child];
-    });
-    if (held == task.early.end())
+    const int child = children[task.next_child];
+    const auto found = std::find_if(task.early.begin(), task.early.end(),
+                                    [&](const Received& frame) { return frame.peer == child; });
+    if (found == task.early.end())
       return;
-    const Held next = std::move(*held);
-    task.early.erase(held);
-    add_child(i, next.header, next.payload);
+    const Received next = std::move(*found);
+    task.early.erase(found);
+    add_child(i, next);
   }
 }
 
@@ -243,32 +249,26 @@ void TreeOperation::finish_at_root(std::size_t i) {
 }
 
 void TreeOperation::send_up(std::size_t i, Outgoing frame) {
-  outcome_.costs.sent_up += kHeaderBytes + frame.header.payload_bytes;
+  outcome_.costs.sent_up += frame_bytes(frame.header);
   wires_->send(plan_->slices[i].role.up, std::move(frame));
 }
 
 void TreeOperation::distribute(std::size_t i, const Outgoing& frame) {
   for (int peer : plan_->slices[i].role.down_to) {
-    outcome_.costs.sent_down += kHeaderBytes + frame.header.payload_bytes;
+    outcome_.costs.sent_down += frame_bytes(frame.header);
     wires_->send(peer, frame);
   }
 }
 
-void TreeOperation::take_result(std::size_t i, const FrameHeader& header, const std::byte* payload,
-                                BlockRef keep) {
+void TreeOperation::take_result(std::size_t i, Received frame) {
   const PlannedSlice& slice = plan_->slices[i];
-  const bool has_values = (header.flags & kFlagAborted) == 0;
-  if (has_values && plan_->travel != Travel::up)
-    store_result(i, header, payload);
-  if (!has_values)
-    outcome_.slices.push_back(
-        {static_cast<std::uint32_t>(i),
-         slice.owner,
-         {static_cast<ErrorNumber>(header.param),
-          std::string(reinterpret_cast<const char*>(payload), header.payload_bytes)}});
-  outcome_.nonfinite |= (header.flags & kFlagNonfinite) != 0;
+  if ((frame.header.flags & kFlagAborted) != 0)
+    outcome_.slices.push_back({slice.id, slice.owner, failure_in(frame)});
+  else if (plan_->travel != Travel::up)
+    store_result(i, frame.header, frame.payload);
+  outcome_.nonfinite |= (frame.header.flags & kFlagNonfinite) != 0;
   if (!slice.role.down_to.empty())
-    distribute(i, forwarded(i, header, payload, std::move(keep)));
+    distribute(i, forwarded(i, std::move(frame)));
   finish_task(i);
 }
 

@@ -73,10 +73,9 @@ bool FrameReader::take_staged_frame() {
   const std::byte* frame = staging_.get() + begin_;
   const FrameHeader header = read_header({frame, staged()});
   if (header.payload_bytes > kMaxPayload)
-    throw CorruptFrame("corrupt frame: it announces a payload of " +
-                       std::to_string(header.payload_bytes) + " bytes, more than the " +
-                       std::to_string(kMaxPayload) + " that a link carries");
-  const std::size_t whole = kHeaderBytes + header.payload_bytes + tag_bytes_;
+    corrupt_frame("it announces a payload of " + std::to_string(header.payload_bytes) +
+                  " bytes, more than the " + std::to_string(kMaxPayload) + " that a link carries");
+  const std::size_t whole = frame_bytes(header) + tag_bytes_;
   if (staged() < whole) {
     if (header.payload_bytes < kLarge)
       return false;
@@ -91,7 +90,7 @@ bool FrameReader::take_staged_frame() {
     payload = place;
   }
   ++frames_;
-  sink_.receive(peer_, header, payload, {});
+  sink_.receive({peer_, header, payload, {}});
   return true;
 }
 
@@ -113,7 +112,7 @@ bool FrameReader::finish_large() {
   verify(header_, large_, staging_.get() + begin_);
   begin_ += tag_bytes_;
   ++frames_;
-  sink_.receive(peer_, header_, std::exchange(large_, nullptr), std::move(keep_));
+  sink_.receive({peer_, header_, std::exchange(large_, nullptr), std::move(keep_)});
   return true;
 }
 

@@ -13,7 +13,7 @@ void FrameWriter::load(FrameQueue& queue) {
   batch_used_ = parts_used_ = next_frame_ = next_part_ = 0;
   std::size_t bytes = 0;
   while (!queue.empty() && batch_used_ < kMostFrames) {
-    bytes += kHeaderBytes + queue.front().header.payload_bytes;
+    bytes += frame_bytes(queue.front().header);
     if (batch_used_ > 0 && bytes > kBatchBytes)
       break;
     Frame& frame = batch_[batch_used_++];

@@ -1,22 +1,15 @@
 #include "transport/handshake.hpp"
 
-#include "core/error.hpp"
+#include "transport/system.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <string_view>
-#include <sys/random.h>
 
 namespace thinwire {
 namespace {
 
 constexpr Blake3Digest kRefusal{}; // in place of a proof: the other one's was wrong
-
-void fill_randomly(std::span<std::byte> out) {
-  if (::getrandom(out.data(), out.size(), 0) != static_cast<ssize_t>(out.size()))
-    throw TransportError(std::string("getrandom failed: ") + std::strerror(errno));
-}
 
 std::string versions(const Hello& hello) {
   return std::to_string(hello.wire_version) + " (handshake " +

@@ -1,9 +1,9 @@
 #include "transport/inproc.hpp"
 
-#include "core/error.hpp"
+#include "transport/system.hpp"
 
-#include <cerrno>
-#include <cstring>
+#include <array>
+#include <atomic>
 #include <fcntl.h>
 #include <map>
 #include <mutex>
@@ -16,7 +16,7 @@ std::mutex registry_mutex;
 Descriptor duplicate(int fd) {
   Descriptor copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!copy)
-    throw TransportError(std::string("duplicating a descriptor failed: ") + std::strerror(errno));
+    system_call_failed("duplicating a descriptor");
   return copy;
 }
 

@@ -1,10 +1,9 @@
 #include "transport/interfaces.hpp"
 
 #include "core/error.hpp"
+#include "transport/system.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <ifaddrs.h>
 #include <memory>
 #include <net/if.h>
@@ -30,7 +29,7 @@ bool is_loopback(const Interface& interface) {
 std::vector<Interface> interfaces_up() {
   ifaddrs* list = nullptr;
   if (::getifaddrs(&list) != 0)
-    throw TransportError(std::string("getifaddrs failed: ") + std::strerror(errno));
+    system_call_failed("getifaddrs");
   const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owner(list, ::freeifaddrs);
   std::vector<Interface> all;
   for (const ifaddrs* item = list; item; item = item->ifa_next) {

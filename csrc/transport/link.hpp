@@ -3,16 +3,15 @@
 #pragma once
 
 #include "transport/block.hpp"
+#include "transport/clock.hpp"
 #include "wire/frame.hpp"
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 namespace thinwire {
-
-using Clock = std::chrono::steady_clock;
 
 // The most bytes of one frame's payload, on every link: what a receiver must be ready to hold.
 inline constexpr std::size_t kMaxPayload = std::size_t{1} << 19;
@@ -25,6 +24,26 @@ struct Outgoing {
   BlockRef keep;
 };
 
+// A frame that came in, whole and checked. Its payload lies where FrameSink::place said, or in
+// memory that `keep` holds, or, where `keep` is empty, in memory that is valid during the call of
+// FrameSink::receive only.
+struct Received {
+  int peer;
+  FrameHeader header;
+  const std::byte* payload; // header.payload_bytes bytes
+  BlockRef keep;
+};
+
+// The frame with a payload that outlives that call: a copy, unless its memory is held already.
+inline Received hold(Received frame, BlockPool& pool) {
+  if (!frame.keep && frame.header.payload_bytes != 0) {
+    frame.keep = pool.take(frame.header.payload_bytes);
+    std::memcpy(frame.keep->data, frame.payload, frame.header.payload_bytes);
+    frame.payload = frame.keep->data;
+  }
+  return frame;
+}
+
 // Who gets what arrives.
 class FrameSink {
 public:
@@ -32,10 +51,7 @@ public:
   // valid until `receive` or the link's end. Null: the link finds memory. The header passed every
   // check but the checksum.
   virtual std::byte* place(int peer, const FrameHeader& header) = 0;
-  // A whole, checked frame. Its payload lies where `place` said, or in memory that `keep` holds,
-  // or, where `keep` is empty, in memory that is valid during the call only.
-  virtual void receive(int peer, const FrameHeader& header, const std::byte* payload,
-                       BlockRef keep) = 0;
+  virtual void receive(Received frame) = 0;
   // The link is of no more use: the peer closed it, it failed, or what arrived was no frame. Called
   // once, and never from inside Link::send.
   virtual void lost(int peer, const std::string& reason) = 0;

@@ -14,7 +14,7 @@ void LinkSlot::connect(std::unique_ptr<Link> link) {
 void LinkSlot::send(Outgoing frame) {
   if (link_)
     return link_->send(std::move(frame));
-  backlog_ += kHeaderBytes + frame.header.payload_bytes;
+  backlog_ += frame_bytes(frame.header);
   queue_.push(std::move(frame));
 }
 

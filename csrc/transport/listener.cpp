@@ -59,11 +59,6 @@ void Listener::listen(Descriptor socket) {
   doors_.push_back(std::make_unique<Door>(*this, std::move(socket)));
 }
 
-void Listener::close() {
-  doors_.clear();
-  guests_.clear();
-}
-
 bool Listener::is_full() const { return guests_.size() >= kMostGuests; }
 
 // Where there are too many, the one that has been silent longest makes room: ranks are quick.
@@ -96,8 +91,6 @@ bool Listener::may_enter(int socket) const {
 }
 
 bool Listener::progress() {
-  if (!is_open())
-    return false;
   const auto now = Clock::now();
   const std::size_t before = guests_.size();
   std::erase_if(guests_, [&](Guest& guest) { return see_to(guest, now); });
@@ -134,8 +127,6 @@ void Listener::open_or_shut_doors(Clock::time_point now) {
 }
 
 Clock::time_point Listener::next_event() const {
-  if (!is_open())
-    return Clock::time_point::max();
   auto first = Clock::time_point::max();
   if (shut_until_ > Clock::now())
     first = shut_until_;

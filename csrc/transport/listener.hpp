@@ -28,8 +28,6 @@ public:
   ~Listener();
 
   void listen(Descriptor socket); // at one more socket
-  bool is_open() const { return !doors_.empty(); }
-  void close();
 
   bool progress();
   Clock::time_point next_event() const;

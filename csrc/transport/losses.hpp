@@ -17,10 +17,7 @@ public:
   std::byte* place(int peer, const FrameHeader& header) override {
     return sink_.place(peer, header);
   }
-  void receive(int peer, const FrameHeader& header, const std::byte* payload,
-               BlockRef keep) override {
-    sink_.receive(peer, header, payload, std::move(keep));
-  }
+  void receive(Received frame) override { sink_.receive(std::move(frame)); }
   void lost(int peer, const std::string& reason) override { waiting_.emplace_back(peer, reason); }
 
   bool empty() const { return waiting_.empty(); }

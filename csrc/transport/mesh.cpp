@@ -1,9 +1,6 @@
 #include "transport/mesh.hpp"
 
-#include "core/error.hpp"
 #include "transport/mesh_state.hpp"
-
-#include <algorithm>
 
 namespace thinwire {
 
@@ -46,7 +43,6 @@ bool Mesh::announce_sleep(bool sleeping) {
   return may_wait;
 }
 
-void Mesh::forget(int peer) { state_->forget(state_->at(peer)); }
 std::vector<std::string> Mesh::take_events() { return std::exchange(state_->events, {}); }
 std::uint64_t Mesh::refused() const { return state_->refused; }
 

@@ -67,7 +67,6 @@ public:
   bool announce_sleep(bool sleeping);
   // Nothing is accepted or connected any more; links stay.
   void stop_listening();
-  void forget(int peer); // destroys a link that was lost
   // Who was turned away and why, since the last call: at most 64 lines. And how many there were in
   // all.
   std::vector<std::string> take_events();

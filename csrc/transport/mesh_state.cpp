@@ -2,12 +2,11 @@
 
 #include "core/error.hpp"
 #include "transport/sockets.hpp"
+#include "transport/system.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <cstring>
-#include <sys/random.h>
 
 namespace thinwire {
 namespace {
@@ -18,8 +17,7 @@ constexpr double kMostPatience = 5; // seconds for a stranger's handshake
 
 std::uint64_t random_token() {
   std::uint64_t token;
-  if (::getrandom(&token, sizeof token, 0) != sizeof token)
-    throw TransportError("getrandom failed");
+  fill_randomly(std::as_writable_bytes(std::span(&token, 1)));
   return token;
 }
 
@@ -28,10 +26,6 @@ std::string name_of(std::uint64_t token) {
   std::snprintf(name.data(), name.size(), "thinwire-%016llx",
                 static_cast<unsigned long long>(token));
   return name.data();
-}
-
-Clock::duration as_duration(double seconds) {
-  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
 }
 
 } // namespace
@@ -94,7 +88,7 @@ void Mesh::State::start_listening() {
   };
   if (!options.interfaces.empty())
     terms.local_hosts = address.hosts;
-  terms.patience = as_duration(std::min(options.timeout, kMostPatience));
+  terms.patience = to_duration(std::min(options.timeout, kMostPatience));
   listener_.emplace(poller_, std::move(terms));
   listener_->listen(std::move(tcp_socket_));
   listener_->listen(std::move(unix_socket_));
@@ -203,7 +197,7 @@ Link& Mesh::State::open(int rank_of_peer) {
     establish(peer);
   }
   if (connects(peer))
-    peer.deadline = Clock::now() + as_duration(options.timeout);
+    peer.deadline = Clock::now() + to_duration(options.timeout);
   return *peer.slot;
 }
 
@@ -233,7 +227,7 @@ void Mesh::State::dial(Peer& peer) {
     return Handshake::connecting(hello_to(peer, stripe), options.secret);
   };
   terms.stream = stream_maker();
-  terms.timeout = as_duration(options.timeout);
+  terms.timeout = to_duration(options.timeout);
   peer.dialer = std::make_unique<Dialer>(poller_, std::move(terms));
 }
 
@@ -348,15 +342,6 @@ Clock::time_point Mesh::State::next_event() const {
       first = std::min(first, peer.deadline);
   }
   return first;
-}
-
-void Mesh::State::forget(Peer& peer) {
-  peer.slot.reset();
-  peer.dialer.reset();
-  peer.handover.reset();
-  peer.inproc.reset();
-  peer.channels.clear();
-  peer.shm = nullptr;
 }
 
 } // namespace thinwire

@@ -38,12 +38,10 @@ struct Mesh::State {
 
   void set_peers(std::uint64_t group, std::vector<PeerAddress> addresses,
                  std::vector<LinkKind> kinds);
-  Peer& at(int peer); // throws InvalidArgument where there is none
-  Link& open(int peer);
+  Link& open(int peer); // throws InvalidArgument where there is none
   bool progress();
   Clock::time_point next_event() const;
   void stop_listening();
-  void forget(Peer& peer);
 
   const int rank, ranks;
   const NetworkOptions options;
@@ -53,6 +51,7 @@ struct Mesh::State {
   std::uint64_t refused = 0;
 
 private:
+  Peer& at(int peer);
   bool connects(const Peer& peer) const { return rank > peer.rank; }
   Hello hello_to(const Peer& peer, std::size_t stripe) const;
   std::string welcome(const Hello& hello) const;

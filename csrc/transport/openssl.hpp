@@ -99,7 +99,7 @@ inline constexpr long kMovingBuffer = 2;            // SSL_MODE_ACCEPT_MOVING_WR
 inline constexpr int kKeyUpdateNotRequested = 0;    // SSL_KEY_UPDATE_NOT_REQUESTED
 inline constexpr int kAppData = 0;                  // the index of SSL_set_app_data
 inline constexpr int kWantRead = 2, kWantWrite = 3; // SSL_ERROR_WANT_READ, _WANT_WRITE
-inline constexpr int kSyscall = 5, kZeroReturn = 6; // SSL_ERROR_SYSCALL, _ZERO_RETURN
+inline constexpr int kZeroReturn = 6;               // SSL_ERROR_ZERO_RETURN
 inline constexpr long kUnspecified = 1;             // X509_V_ERR_UNSPECIFIED: nothing was verified
 inline constexpr int kBioSourceSink = 0x0400;       // BIO_TYPE_SOURCE_SINK
 inline constexpr int kBioRead = 1, kBioWrite = 2;   // BIO_FLAGS_READ, _WRITE

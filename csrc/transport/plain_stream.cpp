@@ -1,9 +1,8 @@
 #include "transport/stream.hpp"
 
-#include "core/error.hpp"
+#include "transport/system.hpp"
 
 #include <cerrno>
-#include <cstring>
 #include <sys/socket.h>
 
 namespace thinwire {
@@ -40,7 +39,7 @@ private:
       return {State::ended};
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
       return {State::would_block};
-    throw TransportError(std::string(what) + " failed: " + std::strerror(errno));
+    system_call_failed(what);
   }
 
   int fd_;

@@ -1,13 +1,9 @@
 #include "transport/poller.hpp"
 
-#include "core/error.hpp"
+#include "transport/system.hpp"
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <ctime>
-#include <string>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -17,7 +13,7 @@ namespace {
 
 Descriptor checked(int fd, const char* what) {
   if (fd < 0)
-    throw TransportError(std::string(what) + " failed: " + std::strerror(errno));
+    system_call_failed(what);
   return Descriptor(fd);
 }
 
@@ -28,7 +24,7 @@ Poller::Poller() : epoll_(checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1
 void Poller::add(int fd, std::uint32_t events, Pollable& pollable) {
   epoll_event event{.events = events, .data = {.ptr = &pollable}};
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
-    throw TransportError(std::string("epoll_ctl failed: ") + std::strerror(errno));
+    system_call_failed("epoll_ctl");
 }
 
 void Poller::add(Waker& waker) { add(waker.fd(), EPOLLIN, waker); }

@@ -1,11 +1,11 @@
 // Waiting for many descriptors at once (epoll), and for other threads or processes (eventfd).
 #pragma once
 
+#include "transport/clock.hpp"
 #include "transport/descriptor.hpp"
-#include "transport/link.hpp"
 
-#include <atomic>
 #include <cstdint>
+#include <vector>
 
 namespace thinwire {
 

@@ -7,14 +7,8 @@
 namespace thinwire {
 namespace {
 
-std::size_t bytes_of(const Outgoing& frame) { return kHeaderBytes + frame.header.payload_bytes; }
-
-Clock::duration seconds(double number) {
-  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(number));
-}
-
 double line_seconds(const LinkShape& shape, const Outgoing& frame) {
-  return shape.rate > 0 ? static_cast<double>(bytes_of(frame)) / shape.rate : 0;
+  return shape.rate > 0 ? static_cast<double>(frame_bytes(frame.header)) / shape.rate : 0;
 }
 
 const LinkShape& checked(const LinkShape& shape) {
@@ -48,13 +42,13 @@ bool ShapedLink::is_lost() {
 }
 
 void ShapedLink::send(Outgoing frame) {
-  line_free_ = std::max(line_free_, now_()) + seconds(line_seconds(shape_, frame));
-  Clock::time_point due = line_free_ + seconds(shape_.delay);
+  line_free_ = std::max(line_free_, now_()) + to_duration(line_seconds(shape_, frame));
+  Clock::time_point due = line_free_ + to_duration(shape_.delay);
   if (is_lost()) {
-    due += seconds(shape_.rto);
+    due += to_duration(shape_.rto);
     ++losses_;
   }
-  held_bytes_ += bytes_of(frame);
+  held_bytes_ += frame_bytes(frame.header);
   held_.emplace(due, std::move(frame));
 }
 
@@ -63,7 +57,7 @@ bool ShapedLink::progress() {
   const Clock::time_point now = now_();
   while (!silence_ && !held_.empty() && held_.begin()->first <= now) {
     Outgoing frame = std::move(held_.extract(held_.begin()).mapped());
-    held_bytes_ -= bytes_of(frame);
+    held_bytes_ -= frame_bytes(frame.header);
     line_seconds_ += line_seconds(shape_, frame);
     inner_->send(std::move(frame));
     count_frame();
@@ -117,12 +111,11 @@ std::byte* ShapedLink::place(int peer, const FrameHeader& header) {
   return silence_ ? nullptr : sink_.place(peer, header);
 }
 
-void ShapedLink::receive(int peer, const FrameHeader& header, const std::byte* payload,
-                         BlockRef keep) {
+void ShapedLink::receive(Received frame) {
   if (silence_)
     return;
   count_frame();
-  sink_.receive(peer, header, payload, std::move(keep));
+  sink_.receive(std::move(frame));
 }
 
 void ShapedLink::lost(int peer, const std::string& reason) {

@@ -50,8 +50,7 @@ private:
   };
 
   std::byte* place(int peer, const FrameHeader& header) override;
-  void receive(int peer, const FrameHeader& header, const std::byte* payload,
-               BlockRef keep) override;
+  void receive(Received frame) override;
   void lost(int peer, const std::string& reason) override;
   bool is_lost();
   void count_frame();

@@ -1,8 +1,8 @@
 #include "transport/shm_handover.hpp"
 
 #include "core/error.hpp"
+#include "transport/system.hpp"
 
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <initializer_list>
@@ -36,7 +36,7 @@ void send_descriptors(int socket, std::initializer_list<int> fds) {
   header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
   std::memcpy(CMSG_DATA(header), fds.begin(), fds.size() * sizeof(int));
   if (::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
-    throw TransportError(std::string("handing over shared memory failed: ") + std::strerror(errno));
+    system_call_failed("handing over shared memory");
 }
 
 // Empty where nothing has come yet.

@@ -26,6 +26,10 @@ constexpr std::size_t padded(std::size_t bytes) {
 }
 constexpr std::size_t kPayloadOffset = padded(kHeaderBytes);
 
+[[noreturn]] void wrong_segment() {
+  throw TransportError("what the peer shares is not a segment of this release");
+}
+
 } // namespace
 
 // One direction. `head` and `tail` count bytes since the beginning and never wrap; a record is a
@@ -56,7 +60,7 @@ Descriptor SharedSegment::make_memfd() {
 std::shared_ptr<SharedSegment> SharedSegment::map(int memfd, bool creator) {
   struct stat found = {};
   if (::fstat(memfd, &found) != 0 || found.st_size != static_cast<off_t>(bytes()))
-    throw TransportError("what the peer shares is not a segment of this release");
+    wrong_segment();
   void* memory =
       ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memfd, 0);
   if (memory == MAP_FAILED)
@@ -67,7 +71,7 @@ std::shared_ptr<SharedSegment> SharedSegment::map(int memfd, bool creator) {
     if (creator)
       new (&segment->ring(direction)) Ring;
     else if (segment->ring(direction).magic != kMagic)
-      throw TransportError("what the peer shares is not a segment of this release");
+      wrong_segment();
   }
   return segment;
 }
@@ -103,7 +107,7 @@ ShmLink::ShmLink(int peer, FrameSink& sink, std::shared_ptr<SharedSegment> segme
 void ShmLink::send(Outgoing frame) {
   if (queue_.empty() && push(frame))
     return;
-  backlog_ += kHeaderBytes + frame.header.payload_bytes;
+  backlog_ += frame_bytes(frame.header);
   queue_.push_back(std::move(frame));
 }
 
@@ -147,7 +151,7 @@ bool ShmLink::push(const Outgoing& frame) {
   out_->head.store(head + record, std::memory_order_seq_cst);
   if (out_->asleep.load(std::memory_order_seq_cst) != 0 && out_->asleep.exchange(0) != 0)
     Waker::wake(peer_waker_.get());
-  stats_.sent_bytes += kHeaderBytes + frame.header.payload_bytes;
+  stats_.sent_bytes += frame_bytes(frame.header);
   ++stats_.sent_frames;
   last_sent_ = Clock::now();
   return true;
@@ -156,7 +160,7 @@ bool ShmLink::push(const Outgoing& frame) {
 bool ShmLink::flush() {
   const std::size_t before = queue_.size();
   while (!queue_.empty() && push(queue_.front())) {
-    backlog_ -= kHeaderBytes + queue_.front().header.payload_bytes;
+    backlog_ -= frame_bytes(queue_.front().header);
     queue_.pop_front();
   }
   return queue_.size() != before;
@@ -178,9 +182,9 @@ bool ShmLink::drain() {
     } else {
       if (header.magic != kFrameMagic || header.payload_bytes > kMaxPayload)
         throw TransportError("shared memory was overwritten");
-      sink_.receive(peer(), header, at + kPayloadOffset, {});
+      sink_.receive({peer(), header, at + kPayloadOffset, {}});
       tail += kPayloadOffset + padded(header.payload_bytes);
-      stats_.received_bytes += kHeaderBytes + header.payload_bytes;
+      stats_.received_bytes += frame_bytes(header);
       ++stats_.received_frames;
     }
     in_->tail.store(tail, std::memory_order_seq_cst);

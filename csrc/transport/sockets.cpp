@@ -1,6 +1,7 @@
 #include "transport/sockets.hpp"
 
 #include "core/error.hpp"
+#include "transport/system.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -14,10 +15,6 @@ namespace thinwire {
 namespace {
 
 constexpr int kUnsentBytes = 256 * 1024; // more would only lie in the kernel, out of our order
-
-[[noreturn]] void fail(const std::string& what) {
-  throw TransportError(what + " failed: " + std::strerror(errno));
-}
 
 Descriptor make_socket(int family) {
   return Descriptor(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -48,7 +45,7 @@ Descriptor listen_at(std::uint16_t port) {
   int family;
   Descriptor socket = make_dual_socket(family);
   if (!socket)
-    fail("opening a TCP socket");
+    system_call_failed("opening a TCP socket");
   // After a restart the port may still be held by finished connections.
   set_option(socket.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   if (try_listening(socket, Endpoint::of_host(family == AF_INET6 ? "::" : "0.0.0.0", port)))
@@ -69,7 +66,7 @@ Descriptor listen_tcp(int first_port, int last_port) {
     if (Descriptor socket = listen_at(static_cast<std::uint16_t>(port)))
       return socket;
   if (first_port == 0)
-    fail("listening on a free TCP port");
+    system_call_failed("listening on a free TCP port");
   const std::string cause = std::strerror(errno);
   throw TransportError("no TCP port from " + std::to_string(first_port) + " to " +
                        std::to_string(std::max(first_port, last_port)) +
@@ -79,7 +76,7 @@ Descriptor listen_tcp(int first_port, int last_port) {
 Descriptor listen_unix(const std::string& name) {
   Descriptor socket = make_socket(AF_UNIX);
   if (!socket || !try_listening(socket, Endpoint::of_unix(name)))
-    fail("listening on the Unix socket " + name);
+    system_call_failed("listening on the Unix socket " + name);
   return socket;
 }
 
@@ -90,9 +87,9 @@ Descriptor accept_socket(int listening) {
 Descriptor start_connecting(const Endpoint& to, const Endpoint& from) {
   Descriptor socket = make_socket(to.family());
   if (!socket)
-    fail("opening a socket");
+    system_call_failed("opening a socket");
   if (from.bytes() != 0 && ::bind(socket.get(), from.address(), from.bytes()) != 0)
-    fail("binding to " + from.host());
+    system_call_failed("binding to " + from.host());
   if (::connect(socket.get(), to.address(), to.bytes()) != 0 && errno != EINPROGRESS)
     throw TransportError(std::string("it cannot be reached: ") + std::strerror(errno));
   return socket;
@@ -103,7 +100,7 @@ void tune_tcp(int fd, const std::string& congestion, std::uint64_t pacing) {
   set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsentBytes);
   if (!congestion.empty() && ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion.data(),
                                           static_cast<socklen_t>(congestion.size())) != 0)
-    fail("choosing the congestion control '" + congestion + "'");
+    system_call_failed("choosing the congestion control '" + congestion + "'");
   if (pacing != 0)
     ::setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &pacing, sizeof pacing);
 }

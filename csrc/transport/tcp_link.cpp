@@ -40,8 +40,6 @@ std::string describe(int fd, std::size_t sockets) {
          (sockets == 1 ? " socket, " : " sockets, ") + congestion_of(fd);
 }
 
-double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
-
 } // namespace
 
 TcpLink::TcpLink(int peer, FrameSink& sink, BlockPool& pool, Poller& poller,
@@ -57,8 +55,8 @@ TcpLink::TcpLink(int peer, FrameSink& sink, BlockPool& pool, Poller& poller,
 
 TcpLink::~TcpLink() = default;
 
-std::size_t TcpLink::frame_bytes(const FrameHeader& header) const {
-  return kHeaderBytes + header.payload_bytes + tag_bytes_;
+std::size_t TcpLink::tagged_bytes(const FrameHeader& header) const {
+  return frame_bytes(header) + tag_bytes_;
 }
 
 void TcpLink::send(Outgoing frame) {
@@ -66,7 +64,7 @@ void TcpLink::send(Outgoing frame) {
     return;
   if (backlog_ == 0)
     busy_since_ = Clock::now();
-  backlog_ += frame_bytes(frame.header);
+  backlog_ += tagged_bytes(frame.header);
   queue_.push(std::move(frame));
 }
 
@@ -154,7 +152,7 @@ void TcpLink::count_sent(std::size_t bytes) {
   stats_.sent_bytes += bytes;
   backlog_ -= bytes;
   if (backlog_ == 0)
-    stats_.busy_seconds += seconds(last_sent_ - busy_since_);
+    stats_.busy_seconds += to_seconds(last_sent_ - busy_since_);
 }
 
 // Frames that a socket could take were queued since the last progress().
@@ -169,7 +167,7 @@ Clock::time_point TcpLink::next_event() const {
 
 void TcpLink::detach() {
   while (!queue_.empty())
-    backlog_ -= frame_bytes(queue_.pop().header);
+    backlog_ -= tagged_bytes(queue_.pop().header);
   for (const auto& stripe : stripes_)
     stripe->detach();
 }
@@ -186,7 +184,7 @@ void TcpLink::fail(const std::string& reason) {
 LinkStats TcpLink::stats() const {
   LinkStats stats = stats_;
   if (backlog_ > 0)
-    stats.busy_seconds += seconds(Clock::now() - busy_since_);
+    stats.busy_seconds += to_seconds(Clock::now() - busy_since_);
   for (const auto& stripe : stripes_) {
     const tcp_info info = info_of(stripe->fd());
     stats.sent_frames += stripe->sent_frames();

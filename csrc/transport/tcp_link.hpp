@@ -45,7 +45,7 @@ private:
   bool flush();
   std::size_t write(Stripe& stripe);
   void count_sent(std::size_t bytes);
-  std::size_t frame_bytes(const FrameHeader& header) const;
+  std::size_t tagged_bytes(const FrameHeader& header) const;
   void note_end(const std::string& reason);
   bool has_ended() const { return !end_reason_.empty(); }
   bool has_said_all() const;

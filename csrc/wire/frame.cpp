@@ -18,9 +18,9 @@ std::uint64_t checksum(const FrameHeader& header, const std::byte* payload) {
   return xxh3_64(&header, offsetof(FrameHeader, checksum), payload_hash);
 }
 
-[[noreturn]] void corrupt(const std::string& what) { throw CorruptFrame("corrupt frame: " + what); }
-
 } // namespace
+
+void corrupt_frame(const std::string& what) { throw CorruptFrame("corrupt frame: " + what); }
 
 void seal_frame(FrameHeader header, std::byte* frame) {
   seal_header(header, frame + kHeaderBytes);
@@ -33,36 +33,36 @@ void seal_header(FrameHeader& header, const std::byte* payload) {
 
 FrameHeader read_header(std::span<const std::byte> buffer) {
   if (buffer.size() < kHeaderBytes)
-    corrupt("it has " + std::to_string(buffer.size()) + " bytes, a header alone takes " +
-            std::to_string(kHeaderBytes));
+    corrupt_frame("it has " + std::to_string(buffer.size()) + " bytes, a header alone takes " +
+                  std::to_string(kHeaderBytes));
   FrameHeader header;
   std::memcpy(&header, buffer.data(), kHeaderBytes);
   if (header.magic != kFrameMagic)
-    corrupt("it does not start with the magic bytes TWIR");
+    corrupt_frame("it does not start with the magic bytes TWIR");
   if (header.version != kFrameVersion)
     throw InvalidArgument("the frame has wire version " + std::to_string(header.version) +
                           ", this thinwire speaks version " + std::to_string(kFrameVersion) +
                           "; run the same thinwire release on every rank");
   if (header.header_bytes != kHeaderBytes)
-    corrupt("header_bytes is " + std::to_string(header.header_bytes) + ", not " +
-            std::to_string(kHeaderBytes));
+    corrupt_frame("header_bytes is " + std::to_string(header.header_bytes) + ", not " +
+                  std::to_string(kHeaderBytes));
   if (header.reserved0 != 0 || header.reserved1 != 0)
-    corrupt("a reserved field is not zero");
+    corrupt_frame("a reserved field is not zero");
   if ((header.flags & ~kKnownFlags) != 0)
-    corrupt("unknown flags " + std::to_string(header.flags & ~kKnownFlags));
+    corrupt_frame("unknown flags " + std::to_string(header.flags & ~kKnownFlags));
   return header;
 }
 
 void check_payload(const FrameHeader& header, const std::byte* payload) {
   if (checksum(header, payload) != header.checksum)
-    corrupt("the checksum does not match");
+    corrupt_frame("the checksum does not match");
 }
 
 FrameHeader open_frame(std::span<const std::byte> buffer) {
   const FrameHeader header = read_header(buffer);
   if (header.payload_bytes > buffer.size() - kHeaderBytes)
-    corrupt("its payload of " + std::to_string(header.payload_bytes) + " bytes is cut off: " +
-            std::to_string(buffer.size() - kHeaderBytes) + " bytes follow the header");
+    corrupt_frame("its payload of " + std::to_string(header.payload_bytes) + " bytes is cut off: " +
+                  std::to_string(buffer.size() - kHeaderBytes) + " bytes follow the header");
   check_payload(header, buffer.data() + kHeaderBytes);
   return header;
 }

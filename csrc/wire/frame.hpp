@@ -53,6 +53,13 @@ static_assert(offsetof(FrameHeader, group) == 8 && offsetof(FrameHeader, bucket)
 
 inline constexpr std::size_t kHeaderBytes = sizeof(FrameHeader);
 
+inline std::size_t frame_bytes(const FrameHeader& header) {
+  return kHeaderBytes + header.payload_bytes;
+}
+
+// Throws the CorruptFrame that says what is wrong with a frame.
+[[noreturn]] void corrupt_frame(const std::string& what);
+
 // Writes the header, checksum included, in front of a payload of header.payload_bytes that already
 // stands in the frame.
 void seal_frame(FrameHeader header, std::byte* frame);

@@ -241,9 +241,9 @@ class Communicator:
         for link in stats["links"]:
             busy = link["busy_seconds"]
             link["bytes_per_second"] = link["sent_bytes"] / busy if busy > 0 else None
-        arrivals = stats["arrival_seconds"]
-        late = max(range(len(arrivals)), key=arrivals.__getitem__, default=None)
-        stats["slowest_peer"] = late if late is not None and arrivals[late] > 0 else None
+        waits = stats["waited_seconds"]
+        late = max(range(len(waits)), key=waits.__getitem__, default=None)
+        stats["slowest_peer"] = late if late is not None and waits[late] > 0 else None
         return {"rank": self.rank, "world_size": self.world_size, **self._agreed, **stats}
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class Options:
         return _core.NetworkOptions(
             interfaces=[name for name in (self.interface or env["interface"]).split(",") if name],
             ports=_port_range(self.ports or env["ports"]),
-            sockets=_positive("sockets", self.sockets or env["sockets"] or 1),
+            sockets=self.socket_count,
             congestion=self.congestion,
             pacing=self.pacing,
             secret=self.secret_bytes,
@@ -67,6 +67,11 @@ class Options:
         """The secret, or nothing."""
         secret = self.secret if self.secret is not None else _core.environment()["secret"]
         return secret.encode() if isinstance(secret, str) else bytes(secret)
+
+    @property
+    def socket_count(self) -> int:
+        """How many TCP connections join two ranks."""
+        return _positive("sockets", self.sockets or _core.environment()["sockets"] or 1)
 
     @property
     def site_label(self) -> str:
@@ -92,7 +97,7 @@ def join(
             "links": options.links,
             "secret": bool(options.secret_bytes),
             "tls": bool(options.tls),
-            "sockets": _positive("sockets", options.sockets or _core.environment()["sockets"] or 1),
+            "sockets": options.socket_count,
         },
         "hosts": address.hosts,
         "port": address.port,

@@ -24,8 +24,9 @@ struct Inbox final : FrameSink {
     waiting.push_back(std::move(placed));
     return waiting.back().get();
   }
-  void receive(int peer, const FrameHeader& header, const std::byte* payload, BlockRef) override {
-    frames[peer][header.slice] = {payload, payload + header.payload_bytes};
+  void receive(Received frame) override {
+    frames[frame.peer][frame.header.slice] = {frame.payload,
+                                              frame.payload + frame.header.payload_bytes};
     ++count;
   }
   void lost(int peer, const std::string& reason) override { losses[peer].push_back(reason); }

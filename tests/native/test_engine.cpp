@@ -27,9 +27,12 @@ struct Rank {
   Collectives collectives;
 };
 
-// Ranks that are connected.
+enum class Links { all, ring };
+
+// Ranks that are connected: all pairs, or neighbours in the ring.
 struct Group {
-  explicit Group(int size, LinkKind kind, double timeout = 30, const NetworkOptions& network = {}) {
+  explicit Group(int size, LinkKind kind, double timeout = 30, const NetworkOptions& network = {},
+                 Links links = Links::all) {
     std::vector<PeerAddress> addresses;
     for (int rank = 0; rank < size; ++rank) {
       ranks.push_back(std::make_unique<Rank>(rank, size, timeout, network));
@@ -39,7 +42,8 @@ struct Group {
     for (int rank = 0; rank < size; ++rank) {
       std::vector<int> others;
       for (int peer = 0; peer < size; ++peer)
-        if (peer != rank)
+        if (peer != rank &&
+            (links == Links::all || (peer + 1) % size == rank || (rank + 1) % size == peer))
           others.push_back(peer);
       at(rank).engine.join(77, addresses, std::vector<LinkKind>(addresses.size(), kind), others);
     }
@@ -206,10 +210,40 @@ TEST(a_deadline_names_who_is_late) {
   std::vector<float> others(1000);
   Reduction reduction;
   reduction.algorithm = Algorithm::direct;
-  const auto waiting = group.at(0).collectives.all_reduce(
-      call(1, values.data(), values.data(), 0.3), 1000, reduction);
-  group.at(1).collectives.all_reduce(call(1, others.data(), others.data(), 0.3), 1000, reduction);
-  CHECK(error_of(waiting).find("rank 2 did not answer within 0.3 s") != std::string::npos);
+  const auto first = group.at(0).collectives.all_reduce(call(1, values.data(), values.data(), 0.3),
+                                                        1000, reduction);
+  const auto second = group.at(1).collectives.all_reduce(call(1, others.data(), others.data(), 0.3),
+                                                         1000, reduction);
+  for (const Collectives::Work& waiting : {first, second})
+    CHECK(error_of(waiting).starts_with("rank 2 did not answer within 0.3 s"));
+}
+
+TEST(a_deadline_names_who_is_late_to_ranks_without_a_link_to_it) {
+  constexpr int kRanks = 6, kLate = 3;
+  Group group(kRanks, LinkKind::inproc, 30, {}, Links::ring);
+  std::vector<float> values(1000 * kRanks);
+  Reduction reduction;
+  reduction.algorithm = Algorithm::ring;
+  std::vector<Collectives::Work> waiting;
+  for (int rank = kRanks - 1; rank >= 0; --rank) {
+    float* mine = values.data() + 1000 * rank;
+    if (rank != kLate)
+      waiting.push_back(group.at(rank).collectives.all_reduce(
+          call(1, mine, mine, rank == 0 ? 0.3 : kDeadline), 1000, reduction));
+  }
+  for (const Collectives::Work& work : waiting)
+    CHECK(error_of(work).starts_with("rank 3 did not answer within 0.3 s"));
+}
+
+TEST(a_deadline_does_not_name_who_has_done_its_part) {
+  Group group(3, LinkKind::inproc);
+  std::vector<std::byte> from(1000), to(1000);
+  const auto done =
+      group.at(1).collectives.broadcast(call(1, to.data(), to.data()), to.size(), 0, {});
+  const auto waiting =
+      group.at(0).collectives.broadcast(call(1, from.data(), from.data(), 0.3), from.size(), 0, {});
+  CHECK(error_of(done).empty());
+  CHECK(error_of(waiting).starts_with("rank 2 did not answer within 0.3 s"));
 }
 
 TEST(a_cut_cable_is_noticed) {

@@ -47,8 +47,8 @@ public:
 
 struct RealSink final : FrameSink {
   std::byte* place(int, const FrameHeader&) override { return &memory; }
-  void receive(int peer, const FrameHeader&, const std::byte*, BlockRef) override {
-    CHECK(peer == 1);
+  void receive(Received frame) override {
+    CHECK(frame.peer == 1);
     ++received;
   }
   void lost(int, const std::string& reason) override { lost_reason = reason; }
@@ -82,7 +82,7 @@ struct Bench {
     link.progress();
     return inner->steps();
   }
-  void arrive() { inner->sink.receive(1, FrameHeader{}, nullptr, BlockRef()); }
+  void arrive() { inner->sink.receive({1, FrameHeader{}, nullptr, {}}); }
 
   using Steps = std::vector<std::uint64_t>;
   const Clock::time_point start = Clock::time_point(std::chrono::hours(1));
