@@ -222,13 +222,23 @@ def test_frames_that_lie_behind_a_right_checksum(frame):
     corrupt("codec 200", sealed(payload, codec=200))
 
 
-@pytest.mark.parametrize("codec", ["raw", "fp16", "int8", "int4", "sign1", "topk"])
+@pytest.mark.parametrize("codec", ["raw", "fp16", "int8", "int4", "int2", "ternary", "sign1", "topk"])
 @pytest.mark.parametrize("count", [2**38, 2**40 + 1, 2**61, 2**62, 2**63, 2**64 - 1])
 def test_counts_that_would_need_more_memory_than_there_is(codec, count):
     spec = tw.codec(codec).spec
     for payload in (b"", bytes(1024)):
         with pytest.raises((tw.CorruptFrame, tw.InvalidArgument)):
             tw.codec(codec).decode(sealed(payload, codec=spec.wire_id, param=spec.param, count=count))
+
+
+def test_a_byte_that_five_ternary_codes_do_not_make():
+    codec = tw.codec("ternary")
+    frame = bytearray(codec.encode(values("cubes", N)))
+    payload, layout = frame[HEADER_BYTES:], {"codec": 9, "param": 160}
+    codes = 16  # behind the scales
+    for byte in (243, 255):
+        changed = payload[: codes + 5] + bytes([byte]) + payload[codes + 6 :]
+        corrupt(f"ternary has a byte {byte}, 242 is the most", sealed(changed, **layout), codec)
 
 
 def test_topk_counts_and_offsets_that_point_elsewhere():

@@ -177,6 +177,8 @@ PLAN = (
     direct.Segment(0, "int8"),
     direct.Segment(2500, "topk"),
     direct.Segment(777, "sign1"),
+    direct.Segment(1000, "int2"),
+    direct.Segment(331, "ternary"),
     direct.Segment(300, "int4", {"rounding": "stochastic"}),
 )
 

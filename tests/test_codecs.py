@@ -43,7 +43,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_the_registry_is_listed_with_its_defaults():
     infos = tw.codecs()
     assert [info.name for info in infos] == list(PARAMETERS)
-    assert {info.wire_id for info in infos} == {0, 1, 2, 4, 5, 7, 8}
+    assert {info.wire_id for info in infos} == {0, 1, 2, 4, 5, 6, 7, 8, 9}
     by_name = {info.name: info for info in infos}
     assert by_name["int4"].params == {"block": 64, "rounding": "nearest"}
     assert by_name["topk"].params == {"density": 0.03, "values": "sign"}
@@ -80,7 +80,11 @@ def test_parameters_stand_in_the_name_or_beside_it():
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("int5", {}, "unknown codec 'int5'; there are: raw, fp16, bf16, int8, int4, sign1, topk"),
+        (
+            "int5",
+            {},
+            "unknown codec 'int5'; there are: raw, fp16, bf16, int8, int4, int2, ternary, sign1, topk",
+        ),
         ("", {}, "unknown codec ''"),
         (8, {}, "named by a string, not by a int"),
         ("int8:", {}, "write name:parameter=value"),
@@ -97,7 +101,9 @@ def test_parameters_stand_in_the_name_or_beside_it():
         ("int8", {"block": 0}, "block is 0, which codec int8 cannot have"),
         ("int8", {"block": -64}, "block is -64"),
         ("int8", {"block": 2**32 + 64}, "block is 4294967360"),
-        ("int8", {"block": 48}, "block is 48; it must be a power of two from 32 to 4096"),
+        ("int8", {"block": 48}, "block is 48; it must be 32, 64, 128, 256, 512, 1024, 2048 or 4096"),
+        ("int2", {"block": 32}, "block is 32; it must be 64, 128, 256, 512, 1024, 2048 or 4096"),
+        ("ternary", {"block": 128}, "block is 128; it must be 80, 160, 320, 640, 1280 or 2560"),
         ("int8", {"rounding": ""}, "rounding is '', which codec int8 cannot have"),
         ("int8", {"rounding": "up"}, "rounding is 'up'; it must be nearest or stochastic"),
         ("topk", {"density": None}, "density is None; it must be a number"),

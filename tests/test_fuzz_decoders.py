@@ -11,9 +11,9 @@ from core_calls import decode, encode, single
 from support import DTYPES, HEADER_BYTES, store
 from thinwire import _core, reference
 from thinwire.errors import CorruptFrame, InvalidArgument
-from thinwire.reference import frame
+from thinwire.reference import basis, frame
 from vectors.formula import values
-from vectors.parameters import defaults
+from vectors.parameters import defaults, smallest_block
 
 LENGTHS = [1, 33, 300, 1100, 2600]
 # the target is the same for all examples of a test
@@ -35,7 +35,7 @@ def edited(data: bytes, changes: list[tuple[int, int]]) -> bytes:
 
 
 def layout_of(name: str, n: int) -> _core.Layout:
-    return single(name, {"block": 32} if "block" in defaults(name) else {}, n)
+    return single(name, {"block": smallest_block(name)} if "block" in defaults(name) else {}, n)
 
 
 def encoded(name: str, n: int) -> bytes:
@@ -138,6 +138,46 @@ def test_topk_refuses_what_the_reference_refuses(
     except CorruptFrame:
         sound = False
     assert attempt(layout, frame.pack(header, bytes(changed)), call) == sound
+
+
+@fuzz
+@given(n=st.sampled_from(LENGTHS[1:]), changes=edits, call=calls)
+def test_ternary_refuses_what_the_reference_refuses(target, n, changes, call):
+    """Hostile codes under a valid checksum."""
+    layout = single("ternary", {}, n)
+    header, payload = frame.parse(encode(layout, values("cubes", n)).frame)
+    changed = edited(payload, changes)
+    try:
+        reference.ternary.decode(changed, n)
+        sound = True
+    except CorruptFrame:
+        sound = False
+    assert attempt(layout, frame.pack(header, changed), call) == sound
+
+
+ROWS, COLUMNS = 70, 33
+VECTORS = basis.begin(COLUMNS, 9, key=7)
+BASIS = _core.Basis(COLUMNS, 9, VECTORS.ctypes.data)
+
+
+@every_codec
+@fuzz
+@given(changes=edits, seed=st.none() | st.integers(0, 2**32 - 1), call=calls)
+def test_payloads_along_a_basis_that_no_encoder_writes(target, name, changes, seed, call):
+    """Under a valid checksum. What the reference refuses is refused."""
+    n, codec = ROWS * COLUMNS, layout_of(name, ROWS * COLUMNS).segments[0][1]
+    layout = _core.Layout([(n, codec, BASIS)], 7)
+    header, payload = frame.parse(encode(layout, values("cubes", n)).frame)
+    if seed is not None:
+        payload = np.random.default_rng(seed).bytes(len(payload))
+    changed = edited(payload, changes)
+    try:
+        with np.errstate(all="ignore"):
+            basis.decode(changed, n, VECTORS, name, **codec.params)
+        sound = True
+    except CorruptFrame:
+        sound = False
+    assert attempt(layout, frame.pack(header, changed), call) == sound
 
 
 def test_the_frames_under_test_are_more_than_headers():

@@ -14,7 +14,8 @@ from vectors.formula import KINDS, values
 from vectors.parameters import PARAMETERS
 
 CASES = [pytest.param(n, p, id=label(n, p)) for n, every in PARAMETERS.items() for p in every]
-BLOCK_CODECS = ["int8", "int4", "sign1"]
+MEAN_CODECS = ["int2", "ternary", "sign1"]
+BLOCK_CODECS = ["int8", "int4", *MEAN_CODECS]
 
 
 def coded(name, y, params, **extra):
@@ -75,17 +76,45 @@ def test_absmax_codecs_keep_their_error_bound(name, greatest, mode, block):
     assert steps.max() <= (0.5 if mode == "nearest" else 1.0) * (1 + 1e-5)
 
 
-@pytest.mark.parametrize(("name", "params"), [("sign1", {"block": b}) for b in (32, 128, 1024)] + [
-    ("topk", p) for p in PARAMETERS["topk"]
-])  # fmt: skip
+@pytest.mark.parametrize(("name", "params"), [(n, p) for n in (*MEAN_CODECS, "topk") for p in PARAMETERS[n]])
 def test_mean_and_topk_codecs_never_add_error(name, params):
+    unit = CODECS[name].unit(**params)
     for kind in ("cubes", "uniform", "positive", "sparse"):
-        y = values(kind, 4096, 0, seed=9)
+        y = values(kind, unit * max(1, 4096 // unit), 0, seed=9)
         _, residual = coded(name, y, params)
-        unit = CODECS[name].unit(**params)
         before = (y.astype(np.float64).reshape(-1, unit) ** 2).sum(axis=1)
         after = (residual.astype(np.float64).reshape(-1, unit) ** 2).sum(axis=1)
         assert (after <= before * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize(("name", "distortion"), [("int2", 0.1175), ("ternary", 0.1902)])
+def test_fitted_codecs_reach_the_least_distortion_of_their_levels(name, distortion):
+    """That of Max's quantiser, which knows the distribution; the fit knows the block."""
+    normal = np.random.default_rng(1).standard_normal(160 * 1024).astype(np.float32)
+    _, residual = coded(name, normal, {})
+    assert 0.95 * distortion < (residual.astype(np.float64) ** 2).mean() < distortion
+
+
+@pytest.mark.parametrize(("name", "block"), [("int2", 64), ("int2", 512), ("ternary", 80), ("ternary", 320)])
+def test_a_fitted_scale_is_the_least_squares_fit(name, block):
+    codec, y = CODECS[name], values("cubes", 64 * block, 3, seed=block)
+    payload, _ = codec.encode(y, block=block)
+    scales = numerics.from_bf16(np.frombuffer(payload, dtype="<u2")[:64])
+    inner = getattr(codec, "INNER", 0)
+    magnitude = np.abs(y.astype(np.float64)).reshape(64, block)
+    outer = magnitude > magnitude.mean(axis=1, keepdims=True) * codec.OUTER_FROM
+    level = np.where(outer, 1, inner)
+    fit = (magnitude * level).sum(axis=1) / (level**2).sum(axis=1)
+    assert (scales >= fit * (1 - 1e-6)).all()
+    assert (scales <= fit * (1 + 2.0**-7 + 1e-6)).all()
+
+
+def test_a_fit_that_is_too_great_makes_the_block_nan():
+    y = np.zeros(160, dtype=np.float32)
+    y[7] = 1.5 * 2.0**127  # the mean magnitude is small
+    assert np.isnan(coded("ternary", y, {})[0]).all()
+    y[7] = 2.0**126
+    assert coded("ternary", y, {})[0][7] == y[7]
 
 
 def test_cast_codecs_keep_their_error_bound():
@@ -104,7 +133,7 @@ def test_a_bad_value_spoils_its_block_alone(name, bad):
     block = CODECS[name].unit()
     y = values("uniform", 4 * block, seed=1)
     clean, clean_residual = coded(name, y, {})
-    if name == "sign1" and np.isfinite(bad):
+    if name in MEAN_CODECS and np.isfinite(bad):
         y[block : 2 * block] = bad  # here the mean must be huge
     y[block + 3] = bad
     decoded, residual = coded(name, y, {})
@@ -265,6 +294,8 @@ def test_raw_takes_over_where_it_is_smaller():
     [
         ("int8", {"block": 16}),
         ("int4", {"block": 48}),
+        ("int2", {"block": 32}),
+        ("ternary", {"block": 128}),
         ("sign1", {"block": 8192}),
         ("topk", {"density": 0.0}),
         ("topk", {"density": 0.6}),

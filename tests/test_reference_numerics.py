@@ -166,3 +166,50 @@ def test_sections_are_aligned_and_filled_with_zeros():
     assert (first.tolist(), second.size, third.tolist()) == ([0, 1, 2], 0, list(range(17)))
     with pytest.raises(CorruptFrame, match="48 bytes, expected 32"):
         sections.split(payload, 3, 1)
+
+
+def exactly(a: float, b: float, c: float) -> Fraction:
+    return Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+
+
+def is_nearest_even(found: np.float32, exact: Fraction) -> bool:
+    """Say whether no fp32 is nearer, and no equally near one even."""
+    if not np.isfinite(found):
+        half_above = Fraction(2) ** 128 - Fraction(2) ** 103  # from here on to nearest is infinity
+        return bool(np.isinf(found)) and (exact > 0) == (found > 0) and abs(exact) >= half_above
+    neighbours = [found, np.nextafter(found, np.float32(np.inf)), np.nextafter(found, np.float32(-np.inf))]
+    candidates = [
+        (int(bits), Fraction(float(v)))
+        for bits, v in zip(numerics.mag(np.array(neighbours)), neighbours, strict=True)
+        if np.isfinite(v)
+    ]
+    return nearest_even(exact, candidates) == int(numerics.mag(np.array([found]))[0])
+
+
+@pytest.mark.parametrize("kind", ["cubes", "anything", "denormal", "huge", "ties127"])
+def test_multiply_add_rounds_once(kind):
+    a, b, c = (values(kind, 2000, seed=seed) for seed in (1, 2, 3))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        cancelling = -(a * b)  # what the product loses when it is rounded is all that is left
+    tiny = values("denormal", 2000, seed=4)
+    for addend in (c, cancelling, tiny, np.zeros_like(c)):
+        for x, y, z, found in zip(a, b, addend, numerics.multiply_add(a, b, addend), strict=True):
+            if np.isfinite([x, y, z]).all():
+                assert is_nearest_even(found, exactly(x, y, z)), (x, y, z, found)
+            else:
+                assert not np.isfinite(found)
+
+
+@pytest.mark.parametrize(("sign", "last"), [(1, 2.0**-23), (0, 0.0), (-1, 0.0)])
+def test_multiply_add_where_rounding_twice_goes_wrong(sign, last):
+    """The product is a tie between two fp32; the addend that decides is below the last bit of fp64."""
+    a = np.float32(1 + 2.0**-12)
+    assert numerics.multiply_add(a, a, np.float32(sign * 2.0**-60)) == np.float32(1 + 2.0**-11 + last)
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_multiply_add_keeps_the_sign_of_zero_as_ieee_does(zero):
+    a, c = np.float32(zero), np.float32(zero)
+    want = np.float32(zero) * np.float32(1) + np.float32(zero)
+    assert np.signbit(numerics.multiply_add(a, np.float32(1), c)) == np.signbit(want)
+    assert not np.signbit(numerics.multiply_add(np.float32(1), np.float32(1), np.float32(-1)))

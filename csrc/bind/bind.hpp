@@ -33,6 +33,7 @@ inline DType dtype_of(int code) {
 void register_errors(py::module_& m);
 void register_targets(py::module_& m);
 void register_hash(py::module_& m);
+void register_bases(py::module_& m);
 void register_codecs(py::module_& m);
 void register_frames(py::module_& m);
 void register_comm(py::module_& m);

@@ -5,6 +5,8 @@
 
 #include <cstdio>
 #include <optional>
+#include <tuple>
+#include <variant>
 
 namespace thinwire::bind {
 namespace {
@@ -51,14 +53,27 @@ py::list segments(const Layout& layout) {
   return found;
 }
 
-Layout make_layout(const std::vector<std::pair<std::size_t, CodecSpec>>& segments,
+using SegmentTuple =
+    std::variant<std::tuple<std::size_t, CodecSpec>, std::tuple<std::size_t, CodecSpec, Basis>>;
+
+SegmentSpec segment_spec(const SegmentTuple& segment) {
+  if (const auto* plain = std::get_if<0>(&segment))
+    return {std::get<0>(*plain), std::get<1>(*plain)};
+  const auto& [count, codec, basis] = std::get<1>(segment);
+  return {count, codec, basis};
+}
+
+Layout make_layout(const std::vector<SegmentTuple>& segments,
                    std::optional<std::uint32_t> plan_id) {
+  std::vector<SegmentSpec> specs;
+  for (const SegmentTuple& segment : segments)
+    specs.push_back(segment_spec(segment));
   if (plan_id)
-    return Layout(segments, *plan_id);
-  if (segments.size() != 1)
-    throw InvalidArgument("a layout of " + std::to_string(segments.size()) +
-                          " segments needs a plan_id");
-  return Layout(segments[0].first, segments[0].second);
+    return Layout(specs, *plan_id);
+  if (specs.size() != 1 || specs[0].basis.rank != 0)
+    throw InvalidArgument("a layout of " + std::to_string(specs.size()) +
+                          " segments, or with a basis, needs a plan_id");
+  return Layout(specs[0].count, specs[0].codec);
 }
 
 } // namespace

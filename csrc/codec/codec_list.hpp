@@ -3,9 +3,11 @@
 #pragma once
 
 #include "codec/cast.hpp"
+#include "codec/int2.hpp"
 #include "codec/int4.hpp"
 #include "codec/int8.hpp"
 #include "codec/sign1.hpp"
+#include "codec/ternary.hpp"
 #include "codec/topk.hpp"
 
 namespace thinwire {
@@ -16,7 +18,7 @@ template <class... C> struct CodecList {
   template <class Fn> static constexpr void for_each(Fn&& f) { (f.template operator()<C>(), ...); }
 };
 
-using Codecs = CodecList<Raw, Fp16, Bf16, Int8, Int4, Sign1, TopK>;
+using Codecs = CodecList<Raw, Fp16, Bf16, Int8, Int4, Int2, Ternary, Sign1, TopK>;
 
 template <class C>
 concept CastCodec = requires { C::kElement; };

@@ -8,7 +8,8 @@ namespace thinwire {
 struct Int4 {
   static constexpr const char* kName = "int4";
   static constexpr std::uint8_t kWireId = 5;
-  static constexpr std::size_t kDefaultBlock = 64, kBits = 4;
+  static constexpr std::size_t kDefaultBlock = 64, kSmallestBlock = 32;
+  static constexpr unsigned kRadix = 16;
   static constexpr ScaleBase kBase = ScaleBase::greatest;
   static constexpr float kDivisor = 7;
   static constexpr int kGreatestCode = 7;

@@ -8,7 +8,8 @@ namespace thinwire {
 struct Int8 {
   static constexpr const char* kName = "int8";
   static constexpr std::uint8_t kWireId = 4;
-  static constexpr std::size_t kDefaultBlock = 256, kBits = 8;
+  static constexpr std::size_t kDefaultBlock = 256, kSmallestBlock = 32;
+  static constexpr unsigned kRadix = 256;
   static constexpr ScaleBase kBase = ScaleBase::greatest;
   static constexpr float kDivisor = 127;
   static constexpr int kGreatestCode = 127;

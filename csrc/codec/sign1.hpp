@@ -8,7 +8,8 @@ namespace thinwire {
 struct Sign1 {
   static constexpr const char* kName = "sign1";
   static constexpr std::uint8_t kWireId = 7;
-  static constexpr std::size_t kDefaultBlock = 128, kBits = 1;
+  static constexpr std::size_t kDefaultBlock = 128, kSmallestBlock = 32;
+  static constexpr unsigned kRadix = 2;
   static constexpr ScaleBase kBase = ScaleBase::mean;
   static constexpr float kDivisor = 1;
   static constexpr int kGreatestCode = 1;

@@ -16,8 +16,9 @@ struct Entry {
   double error_bound;
   ErrorNorm error_norm;
   bool has_rounding = false;
-  std::size_t bits = 0;        // a code's width; block codecs only
-  DType element = DType::fp32; // cast codecs only
+  std::uint32_t smallest_block = 0; // block codecs only
+  unsigned radix = 0;               // block codecs only
+  DType element = DType::fp32;      // cast codecs only
 };
 
 template <class C> Entry entry_of() {
@@ -28,7 +29,8 @@ template <class C> Entry entry_of() {
   if constexpr (BlockCodec<C>) {
     entry.defaults.block = C::kDefaultBlock;
     entry.has_rounding = C::kHasRounding;
-    entry.bits = C::kBits;
+    entry.smallest_block = C::kSmallestBlock;
+    entry.radix = C::kRadix;
   } else if constexpr (CastCodec<C>) {
     entry.element = C::kElement;
   } else {
@@ -67,11 +69,18 @@ const Entry& entry(const std::string& name) {
   throw InvalidArgument("codec " + std::string(e.name) + " has no parameter '" + parameter + "'");
 }
 
-std::uint32_t checked_block(std::uint32_t block) {
-  if (!std::has_single_bit(block) || block < kSmallestBlock || block > kLargestBlock)
-    throw InvalidArgument("block is " + std::to_string(block) +
-                          "; it must be a power of two from " + std::to_string(kSmallestBlock) +
-                          " to " + std::to_string(kLargestBlock));
+// "32, 64, 128, ... or 4096"
+std::string block_sizes(const Entry& e) {
+  std::string text = std::to_string(e.smallest_block);
+  for (std::uint32_t block = 2 * e.smallest_block; block <= kLargestBlock; block *= 2)
+    text += (2 * block > kLargestBlock ? " or " : ", ") + std::to_string(block);
+  return text;
+}
+
+std::uint32_t checked_block(const Entry& e, std::uint32_t block) {
+  if (block % e.smallest_block != 0 || !std::has_single_bit(block / e.smallest_block) ||
+      block > kLargestBlock)
+    throw InvalidArgument("block is " + std::to_string(block) + "; it must be " + block_sizes(e));
   return block;
 }
 
@@ -116,7 +125,7 @@ CodecSpec CodecSpec::make(const std::string& name, std::uint32_t block, const st
   if (block != 0) {
     if (!spec.has_block())
       has_no(e, "block");
-    spec.block = checked_block(block);
+    spec.block = checked_block(e, block);
   }
   if (!rounding.empty()) {
     if (!spec.has_rounding())
@@ -138,6 +147,8 @@ CodecSpec CodecSpec::make(const std::string& name, std::uint32_t block, const st
 
 const char* CodecSpec::name() const { return entry(*this).name; }
 bool CodecSpec::has_block() const { return block != 0; }
+std::uint32_t CodecSpec::smallest_block() const { return entry(*this).smallest_block; }
+unsigned CodecSpec::radix() const { return entry(*this).radix; }
 bool CodecSpec::has_rounding() const { return entry(*this).has_rounding; }
 bool CodecSpec::has_density() const { return density != 0; }
 double CodecSpec::error_bound() const {
@@ -152,7 +163,7 @@ std::uint32_t CodecSpec::param() const {
 std::size_t CodecSpec::payload_bytes(std::size_t n) const {
   const Entry& e = entry(*this);
   if (has_block())
-    return block_sections(n, block, e.bits).bytes;
+    return block_sections(n, block, e.radix).bytes;
   if (has_density())
     return topk_sections(n, density, values).bytes;
   return align16(n * element_bytes(e.element));

@@ -34,6 +34,8 @@ struct CodecSpec {
   double error_bound() const;
   ErrorNorm error_norm() const;
   bool has_block() const;
+  std::uint32_t smallest_block() const; // of a block codec
+  unsigned radix() const;               // of a block codec's codes
   bool has_rounding() const;
   bool has_density() const;
 };

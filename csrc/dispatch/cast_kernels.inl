@@ -37,15 +37,33 @@ template <CastCodec C> std::size_t encode(const EncodeArgs& a) {
   return nonfinite;
 }
 
+// Into fp32, without a tile between.
+template <class C, bool kAccumulate>
+void decode_direct(const std::uint8_t* wire, std::size_t count, float* out) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    put<DType::fp32, kAccumulate>(out + i, load<C::kElement>(element<C::kElement>(wire, i)));
+  for (; i < count; ++i) {
+    alignas(64) float one[kLanes] = {out[i]};
+    put<DType::fp32, kAccumulate>(one, load_some<C::kElement>(element<C::kElement>(wire, i), 1));
+    out[i] = one[0];
+  }
+}
+
 template <class C, bool kAccumulate> void decode_cast(const DecodeArgs& a) {
   constexpr DType kElement = C::kElement;
   alignas(64) float decoded[kTile];
   for (std::size_t at = 0; at < a.n; at += kTile) {
     const std::size_t count = smaller(kTile, a.n - at);
+    prefetch_ahead(a.payload, at, count, kElement);
     prefetch_ahead(a.out, at, count, a.dtype);
-    fill_values<kElement, Residual::none>({a.payload, kElement, 1.0f, nullptr, DType::fp32}, at,
-                                          count, decoded);
-    deliver<kAccumulate>(a, at, count, decoded);
+    const std::uint8_t* wire = element<kElement>(a.payload, at);
+    if (a.dtype == DType::fp32) {
+      decode_direct<C, kAccumulate>(wire, count, static_cast<float*>(a.out) + at);
+    } else {
+      decode_direct<C, false>(wire, count, decoded);
+      deliver<kAccumulate>(a, at, count, decoded);
+    }
   }
 }
 

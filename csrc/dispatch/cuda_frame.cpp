@@ -31,6 +31,12 @@ void check_residuals(const Layout& layout, std::span<void* const> residuals, DTy
   }
 }
 
+void refuse_bases(const Layout& layout) {
+  for (const Segment& segment : layout.segments())
+    if (segment.basis.rank != 0)
+      throw NotBuilt("a shared basis on a CUDA device is not built yet; use basis=0");
+}
+
 // Device memory that lives in the order of a stream.
 class StreamMemory {
 public:
@@ -55,6 +61,7 @@ private:
 
 std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const FrameValues& values,
                          std::uint64_t key, std::span<std::byte> out, Stream stream) {
+  refuse_bases(layout);
   if (layout.count() == 0)
     return thinwire::encode_frame(layout, header, values, key, out);
   check_values(layout, values);
@@ -78,6 +85,7 @@ std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const 
 
 FrameHeader decode_frame(const Layout& layout, std::span<const std::byte> frame, void* out,
                          DType dtype, bool accumulate, Stream stream) {
+  refuse_bases(layout);
   const FrameHeader header = check_frame(layout, frame);
   if ((header.flags & kFlagAborted) || layout.count() == 0)
     return header;

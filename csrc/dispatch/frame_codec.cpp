@@ -2,8 +2,10 @@
 
 #include "core/error.hpp"
 #include "core/float_env.hpp"
+#include "dispatch/basis_codec.hpp"
 #include "dispatch/frame_steps.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -29,8 +31,6 @@ void check_items(const Layout& layout, std::size_t items, const char* what) {
                           " segments");
 }
 
-[[noreturn]] void corrupt(const std::string& what) { throw CorruptFrame("corrupt frame: " + what); }
-
 std::string mismatch(const char* field, std::uint64_t got, std::uint64_t expected) {
   return std::string(field) + " is " + std::to_string(got) + ", expected " +
          std::to_string(expected);
@@ -38,15 +38,15 @@ std::string mismatch(const char* field, std::uint64_t got, std::uint64_t expecte
 
 void check_header(const Layout& layout, const FrameHeader& header) {
   if (header.codec != layout.codec_id())
-    corrupt(mismatch("its codec", header.codec, layout.codec_id()));
+    corrupt_frame(mismatch("its codec", header.codec, layout.codec_id()));
   if (header.param != layout.param())
-    corrupt(mismatch("its param", header.param, layout.param()));
+    corrupt_frame(mismatch("its param", header.param, layout.param()));
   if (header.dtype > static_cast<std::uint8_t>(DType::bf16))
-    corrupt("its dtype " + std::to_string(header.dtype) + " does not exist");
+    corrupt_frame("its dtype " + std::to_string(header.dtype) + " does not exist");
   if (header.count != layout.count())
-    corrupt(mismatch("its number of values", header.count, layout.count()));
+    corrupt_frame(mismatch("its number of values", header.count, layout.count()));
   if (header.payload_bytes != layout.frame_bytes() - kHeaderBytes)
-    corrupt(
+    corrupt_frame(
         mismatch("its payload_bytes", header.payload_bytes, layout.frame_bytes() - kHeaderBytes));
 }
 
@@ -57,52 +57,73 @@ void check_topk(const std::uint8_t* payload, std::size_t n, const CodecSpec& spe
   for (std::size_t row = 0; row < s.rows; ++row)
     entries += payload[row];
   if (entries > s.capacity)
-    corrupt("topk counts " + std::to_string(entries) + " entries, " + std::to_string(s.capacity) +
-            " is the most");
+    corrupt_frame("topk counts " + std::to_string(entries) + " entries, " +
+                  std::to_string(s.capacity) + " is the most");
   const std::uint8_t* offset = payload + s.offsets;
   for (std::size_t row = 0; row < s.rows; ++row) {
     const std::size_t row_end = std::min(TopK::kRow, n - row * TopK::kRow);
     int previous = -1;
     for (std::size_t left = payload[row]; left > 0; --left, ++offset) {
       if (*offset <= previous || *offset >= row_end)
-        corrupt("topk offset " + std::to_string(*offset) + " in row " + std::to_string(row) +
-                " is out of order or range");
+        corrupt_frame("topk offset " + std::to_string(*offset) + " in row " + std::to_string(row) +
+                      " is out of order or range");
       previous = *offset;
     }
   }
 }
 
+// Five ternary codes do not need all values of a byte; the others decode to codes that are none.
+void check_codes(const std::uint8_t* payload, std::size_t n, const CodecSpec& spec) {
+  const unsigned greatest = greatest_byte(spec.radix());
+  if (greatest == 0xff)
+    return;
+  const BlockSections s = block_sections(n, spec.block, spec.radix());
+  const std::size_t end = s.codes + s.blocks * code_bytes(spec.block, spec.radix());
+  std::uint8_t most = 0;
+  for (std::size_t i = s.codes; i < end; ++i)
+    most = std::max(most, payload[i]);
+  if (most > greatest)
+    corrupt_frame(std::string(spec.name()) + " has a byte " + std::to_string(most) + ", " +
+                  std::to_string(greatest) + " is the most");
+}
+
 void check_payload(const Layout& layout, const FrameHeader& header, const std::byte* payload) {
   check_header(layout, header);
-  for (const Segment& segment : layout.segments())
+  for (const Segment& segment : layout.segments()) {
+    const std::uint8_t* start = bytes_at(payload, segment.codec_offset);
     if (segment.codec.has_density())
-      check_topk(bytes_at(payload, segment.offset), segment.count, segment.codec);
+      check_topk(start, segment.count, segment.codec);
+    else if (segment.codec.has_block())
+      check_codes(start, segment.count, segment.codec);
+  }
 }
 
 } // namespace
 
 Layout::Layout(std::size_t count, const CodecSpec& codec) {
-  add(count, codec);
+  add({count, codec});
   codec_id_ = segments_[0].codec.wire_id;
   param_ = segments_[0].codec.param();
 }
 
-Layout::Layout(const std::vector<std::pair<std::size_t, CodecSpec>>& segments,
-               std::uint32_t plan_id)
+Layout::Layout(const std::vector<SegmentSpec>& segments, std::uint32_t plan_id)
     : codec_id_(kPlanCodecId), param_(plan_id) {
-  for (const auto& [count, codec] : segments)
-    add(count, codec);
+  for (const SegmentSpec& spec : segments)
+    add(spec);
 }
 
-void Layout::add(std::size_t count, const CodecSpec& codec) {
+void Layout::add(const SegmentSpec& spec) {
   // Keeps every size that is computed from a count far from overflow.
   constexpr std::size_t kMost = std::size_t{1} << 40;
-  if (count > kMost || count_ + count > kMost)
+  if (spec.count > kMost || count_ + spec.count > kMost)
     throw InvalidArgument("a frame holds at most 2^40 values");
-  const CodecSpec resolved = codec.resolve(count);
-  const std::size_t bytes = resolved.payload_bytes(count);
-  segments_.push_back({count, resolved, count_, payload_bytes(), bytes});
-  count_ += count;
+  const CodecSpec codec = spec.codec.resolve(spec.count);
+  const Basis basis = codec.wire_id == Raw::kWireId ? Basis{} : spec.basis;
+  const std::size_t coefficients = coefficient_bytes(basis, spec.count);
+  const std::size_t bytes = coefficients + codec.payload_bytes(spec.count);
+  segments_.push_back(
+      {spec.count, codec, basis, count_, payload_bytes(), payload_bytes() + coefficients, bytes});
+  count_ += spec.count;
   frame_bytes_ += bytes;
 }
 
@@ -183,7 +204,7 @@ std::size_t encode_segments(const Layout& layout, const FrameValues& values, std
   std::size_t nonfinite = 0;
   for (std::size_t i = 0; i < layout.segments().size(); ++i) {
     const EncodeArgs args = encode_args(layout, i, values, key, step, payload);
-    nonfinite += kernels.encode[codec_index(args.spec.wire_id)](args);
+    nonfinite += encode_values(kernels, layout.segments()[i].basis, args);
   }
   return nonfinite;
 }
@@ -194,7 +215,7 @@ void decode_segments(const Layout& layout, const std::byte* payload, void* out, 
   const KernelTable& kernels = active_kernels();
   for (std::size_t i = 0; i < layout.segments().size(); ++i) {
     const DecodeArgs args = decode_args(layout, i, payload, out, dtype, accumulate);
-    kernels.decode[codec_index(args.spec.wire_id)](args);
+    decode_values(kernels, layout.segments()[i].basis, args);
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "codec/spec.hpp"
+#include "dispatch/basis.hpp"
 #include "wire/frame.hpp"
 
 #include <optional>
@@ -11,12 +12,22 @@
 
 namespace thinwire {
 
+// A stretch of values as it is asked for. With a basis it holds whole rows of a matrix.
+struct SegmentSpec {
+  std::size_t count;
+  CodecSpec codec;
+  Basis basis = {};
+};
+
 struct Segment {
   std::size_t count;
-  CodecSpec codec;    // already resolved: raw where that is no larger
-  std::size_t first;  // index of its first value in the range
-  std::size_t offset; // of its payload in the frame's
-  std::size_t bytes;  // of its payload
+  CodecSpec codec;   // already resolved: raw where that is no larger
+  Basis basis;       // of rank 0 where the values travel raw
+  std::size_t first; // index of its first value in the range
+  // Where its payload begins in the frame's, and where, behind the coefficients of a basis, the
+  // codec's does.
+  std::size_t offset, codec_offset;
+  std::size_t bytes; // of its payload
 };
 
 // What a frame holds, known to both sides beforehand.
@@ -25,8 +36,8 @@ public:
   // One codec for all values, named in the frame.
   Layout(std::size_t count, const CodecSpec& codec);
   // Segments one after another; the frame carries `plan_id`, by which both sides know they mean the
-  // same.
-  Layout(const std::vector<std::pair<std::size_t, CodecSpec>>& segments, std::uint32_t plan_id);
+  // same. The memory of a basis is read whenever the layout is used.
+  Layout(const std::vector<SegmentSpec>& segments, std::uint32_t plan_id);
 
   std::size_t count() const { return count_; }
   std::size_t frame_bytes() const { return frame_bytes_; }
@@ -36,7 +47,7 @@ public:
   std::uint32_t param() const { return param_; }
 
 private:
-  void add(std::size_t count, const CodecSpec& codec);
+  void add(const SegmentSpec& spec);
 
   std::vector<Segment> segments_;
   std::size_t count_ = 0, frame_bytes_ = kHeaderBytes;

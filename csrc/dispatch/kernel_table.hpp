@@ -2,6 +2,7 @@
 #pragma once
 
 #include "codec/spec.hpp"
+#include "dispatch/basis.hpp"
 
 #include <array>
 
@@ -23,6 +24,7 @@ struct EncodeArgs {
   std::uint64_t key;     // stochastic rounding
   std::uint64_t step;    // topk: which part of the values is sampled
   std::uint8_t* payload; // spec.payload_bytes(n), all of it written
+  float gain = 1;        // by which codecs of one magnitude a block (sign1) multiply it
 };
 
 struct DecodeArgs {
@@ -53,6 +55,7 @@ struct KernelTable {
   void (*fold)(const FoldArgs&);
   bool (*is_zero)(const void* x, std::size_t n, DType dtype);
   std::size_t (*count_nonfinite)(const void* x, std::size_t n, DType dtype);
+  BasisKernels basis;
 };
 
 // The table of active_target().

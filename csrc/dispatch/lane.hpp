@@ -23,10 +23,12 @@ struct F {
 THINWIRE_HD F operator+(F a, F b) { return {__fadd_rn(a.v, b.v)}; }
 THINWIRE_HD F operator-(F a, F b) { return {__fsub_rn(a.v, b.v)}; }
 THINWIRE_HD F operator*(F a, F b) { return {__fmul_rn(a.v, b.v)}; }
+THINWIRE_HD F multiply_add(F a, F b, F c) { return {__fmaf_rn(a.v, b.v, c.v)}; }
 #else
 THINWIRE_HD F operator+(F a, F b) { return {a.v + b.v}; }
 THINWIRE_HD F operator-(F a, F b) { return {a.v - b.v}; }
 THINWIRE_HD F operator*(F a, F b) { return {a.v * b.v}; }
+THINWIRE_HD F multiply_add(F a, F b, F c) { return {__builtin_fmaf(a.v, b.v, c.v)}; }
 #endif
 THINWIRE_HD I operator+(I a, I b) { return {a.v + b.v}; }
 THINWIRE_HD I operator-(I a, I b) { return {a.v - b.v}; }
@@ -39,6 +41,7 @@ template <int k> THINWIRE_HD I shr(I a) { return {a.v >> k}; } // logical
 THINWIRE_HD std::int32_t as_signed(I a) { return static_cast<std::int32_t>(a.v); }
 THINWIRE_HD I min_int(I a, I b) { return as_signed(a) < as_signed(b) ? a : b; } // signed
 THINWIRE_HD I max_int(I a, I b) { return as_signed(a) > as_signed(b) ? a : b; } // signed
+THINWIRE_HD I greater(I a, I b) { return I::splat(as_signed(a) > as_signed(b) ? ~0u : 0u); }
 
 THINWIRE_HD I bits(F a) { return {float_bits(a.v)}; }
 THINWIRE_HD F from_bits(I a) { return {bits_float(a.v)}; }

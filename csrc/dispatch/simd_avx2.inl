@@ -25,6 +25,9 @@ struct F {
 THINWIRE_HD F operator+(F a, F b) { return THINWIRE_PAIRS(_mm256_add_ps); }
 THINWIRE_HD F operator-(F a, F b) { return THINWIRE_PAIRS(_mm256_sub_ps); }
 THINWIRE_HD F operator*(F a, F b) { return THINWIRE_PAIRS(_mm256_mul_ps); }
+THINWIRE_HD F multiply_add(F a, F b, F c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
 THINWIRE_HD I operator+(I a, I b) { return THINWIRE_PAIRS(_mm256_add_epi32); }
 THINWIRE_HD I operator-(I a, I b) { return THINWIRE_PAIRS(_mm256_sub_epi32); }
 THINWIRE_HD I operator*(I a, I b) { return THINWIRE_PAIRS(_mm256_mullo_epi32); }
@@ -35,6 +38,7 @@ template <int k> THINWIRE_HD I shl(I a) { return THINWIRE_EACH(_mm256_slli_epi32
 template <int k> THINWIRE_HD I shr(I a) { return THINWIRE_EACH(_mm256_srli_epi32, k); }
 THINWIRE_HD I min_int(I a, I b) { return THINWIRE_PAIRS(_mm256_min_epi32); }
 THINWIRE_HD I max_int(I a, I b) { return THINWIRE_PAIRS(_mm256_max_epi32); }
+THINWIRE_HD I greater(I a, I b) { return THINWIRE_PAIRS(_mm256_cmpgt_epi32); }
 
 THINWIRE_HD I bits(F a) { return THINWIRE_EACH(_mm256_castps_si256); }
 THINWIRE_HD F from_bits(I a) { return THINWIRE_EACH(_mm256_castsi256_ps); }

@@ -19,6 +19,7 @@ struct F {
 THINWIRE_HD F operator+(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
 THINWIRE_HD F operator-(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
 THINWIRE_HD F operator*(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+THINWIRE_HD F multiply_add(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 THINWIRE_HD I operator+(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 THINWIRE_HD I operator-(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 THINWIRE_HD I operator*(I a, I b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
@@ -29,6 +30,7 @@ template <int k> THINWIRE_HD I shl(I a) { return {_mm512_slli_epi32(a.v, k)}; }
 template <int k> THINWIRE_HD I shr(I a) { return {_mm512_srli_epi32(a.v, k)}; }
 THINWIRE_HD I min_int(I a, I b) { return {_mm512_min_epi32(a.v, b.v)}; }
 THINWIRE_HD I max_int(I a, I b) { return {_mm512_max_epi32(a.v, b.v)}; }
+THINWIRE_HD I greater(I a, I b) { return {_mm512_movm_epi32(_mm512_cmpgt_epi32_mask(a.v, b.v))}; }
 
 THINWIRE_HD I bits(F a) { return {_mm512_castps_si512(a.v)}; }
 THINWIRE_HD F from_bits(I a) { return {_mm512_castsi512_ps(a.v)}; }

@@ -33,6 +33,10 @@ struct F {
 THINWIRE_HD F operator+(F a, F b) { return THINWIRE_PAIRS(vaddq_f32); }
 THINWIRE_HD F operator-(F a, F b) { return THINWIRE_PAIRS(vsubq_f32); }
 THINWIRE_HD F operator*(F a, F b) { return THINWIRE_PAIRS(vmulq_f32); }
+THINWIRE_HD F multiply_add(F a, F b, F c) {
+  return {vfmaq_f32(c.v0, a.v0, b.v0), vfmaq_f32(c.v1, a.v1, b.v1), vfmaq_f32(c.v2, a.v2, b.v2),
+          vfmaq_f32(c.v3, a.v3, b.v3)};
+}
 THINWIRE_HD I operator+(I a, I b) { return THINWIRE_PAIRS(vaddq_u32); }
 THINWIRE_HD I operator-(I a, I b) { return THINWIRE_PAIRS(vsubq_u32); }
 THINWIRE_HD I operator*(I a, I b) { return THINWIRE_PAIRS(vmulq_u32); }
@@ -50,6 +54,10 @@ THINWIRE_HD uint32x4_t max_signed(uint32x4_t a, uint32x4_t b) {
 }
 THINWIRE_HD I min_int(I a, I b) { return THINWIRE_PAIRS(min_signed); }
 THINWIRE_HD I max_int(I a, I b) { return THINWIRE_PAIRS(max_signed); }
+THINWIRE_HD uint32x4_t greater_signed(uint32x4_t a, uint32x4_t b) {
+  return vcgtq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b));
+}
+THINWIRE_HD I greater(I a, I b) { return THINWIRE_PAIRS(greater_signed); }
 
 THINWIRE_HD uint32x4_t rint_signed(float32x4_t a) {
   return vreinterpretq_u32_s32(vcvtnq_s32_f32(a));

@@ -35,6 +35,10 @@ struct F {
 THINWIRE_HD F operator+(F a, F b) { THINWIRE_LANES(F, a.v[j] + b.v[j]); }
 THINWIRE_HD F operator-(F a, F b) { THINWIRE_LANES(F, a.v[j] - b.v[j]); }
 THINWIRE_HD F operator*(F a, F b) { THINWIRE_LANES(F, a.v[j] * b.v[j]); }
+// a * b + c, rounded once.
+THINWIRE_HD F multiply_add(F a, F b, F c) {
+  THINWIRE_LANES(F, __builtin_fmaf(a.v[j], b.v[j], c.v[j]));
+}
 THINWIRE_HD I operator+(I a, I b) { THINWIRE_LANES(I, a.v[j] + b.v[j]); }
 THINWIRE_HD I operator-(I a, I b) { THINWIRE_LANES(I, a.v[j] - b.v[j]); }
 THINWIRE_HD I operator*(I a, I b) { THINWIRE_LANES(I, a.v[j] * b.v[j]); }
@@ -50,6 +54,10 @@ THINWIRE_HD I min_int(I a, I b) {
 }
 THINWIRE_HD I max_int(I a, I b) {
   THINWIRE_LANES(I, as_signed(a.v[j]) > as_signed(b.v[j]) ? a.v[j] : b.v[j]);
+}
+// All bits of a lane where a > b, none where not.
+THINWIRE_HD I greater(I a, I b) {
+  THINWIRE_LANES(I, as_signed(a.v[j]) > as_signed(b.v[j]) ? ~0u : 0u);
 }
 
 THINWIRE_HD I bits(F a) { THINWIRE_LANES(I, float_bits(a.v[j])); }

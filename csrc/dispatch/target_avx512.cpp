@@ -14,9 +14,10 @@
 
 #if defined(__clang__)
 #pragma clang attribute push(                                                                      \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,f16c,avx2"))), apply_to = function)
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,f16c,avx2,fma"))),                   \
+    apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,f16c,avx2")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,f16c,avx2,fma")
 #endif
 
 #include "dispatch/kernel_table.hpp"

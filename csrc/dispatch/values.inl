@@ -4,7 +4,9 @@ constexpr std::size_t kTile = 256; // values of a tile, unless a block is larger
 constexpr std::size_t kLanes = 16;
 
 constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
-constexpr std::size_t larger(std::size_t a, std::size_t b) { return a > b ? a : b; }
+constexpr std::size_t whole_blocks(std::size_t n, std::size_t block) {
+  return ceil_div(n, block) * block;
+}
 
 template <DType D> const std::uint8_t* element(const void* base, std::size_t index) {
   return static_cast<const std::uint8_t*>(base) + index * element_bytes(D);

@@ -82,9 +82,9 @@ template <BlockCodec C, bool kStochastic> struct EncodeBlock : NoScratch {
                                 float*) const {
     const EncodeArgs& a = item.args;
     const std::size_t block = a.spec.block, at = unit * block, count = smaller(block, a.n - at);
-    const BlockSections sections = block_sections(a.n, block, C::kBits);
+    const BlockSections sections = block_sections(a.n, block, C::kRadix);
     const BlockScale scale = block_scale(base(team, a, at, count), C::kDivisor);
-    std::uint8_t* codes = a.payload + sections.codes + unit * (block * C::kBits / 8);
+    std::uint8_t* codes = a.payload + sections.codes + unit * code_bytes(block, C::kRadix);
     write_codes(team, block, codes,
                 [&](std::size_t i) { return encode_value(a, scale, at, count, i); });
     once(team, [&] {
@@ -94,7 +94,7 @@ template <BlockCodec C, bool kStochastic> struct EncodeBlock : NoScratch {
     });
     if (unit + 1 == sections.blocks) {
       fill_zero(team, a.payload + 2 * sections.blocks, a.payload + sections.codes);
-      fill_zero(team, codes + block * C::kBits / 8, a.payload + sections.bytes);
+      fill_zero(team, codes + code_bytes(block, C::kRadix), a.payload + sections.bytes);
     }
   }
 
@@ -102,14 +102,34 @@ private:
   template <class Team>
   static THINWIRE_TEAM float base(const Team& team, const EncodeArgs& a, std::size_t at,
                                   std::size_t count) {
-    if constexpr (C::kBase == ScaleBase::greatest)
-      return bits_float(
-          greatest(team, count, [&](std::size_t i) { return magnitude(value(a, at + i)); }));
-    else
-      return sum16(team, count,
-                   [&](std::size_t i) { return F::splat(bits_float(magnitude(value(a, at + i)))); })
-                 .v /
-             static_cast<float>(count);
+    const auto y = [&](std::size_t i) { return value(a, at + i); };
+    if constexpr (C::kBase == ScaleBase::greatest) {
+      return bits_float(greatest(team, count, [&](std::size_t i) { return magnitude(y(i)); }));
+    } else {
+      const auto size = [&](std::size_t i) { return F::splat(bits_float(magnitude(y(i)))); };
+      const MagnitudeSums all = {sum16(team, count, size).v, static_cast<float>(count)};
+      if constexpr (C::kBase == ScaleBase::fitted)
+        if (is_fitted(all))
+          return fit<C>(all, sums_above(team, count, outer_bound<C>(all), y));
+      return C::kBase == ScaleBase::mean ? mean(all) * a.gain : mean(all);
+    }
+  }
+
+  // The magnitudes of y(0) .. y(count - 1) that are above a bound.
+  template <class Team, class Fn>
+  static THINWIRE_TEAM MagnitudeSums sums_above(const Team& team, std::size_t count, float bound,
+                                                Fn y) {
+    const auto counts = team.lanes([&](unsigned lane) {
+      std::uint32_t found = 0;
+      for (std::size_t i = lane; i < count; i += kWarp)
+        found += exceeds(y(i), bound).v & 1;
+      return found;
+    });
+    const F sum = sum16(team, count, [&](std::size_t i) {
+      const F v = y(i);
+      return magnitude_where(v, exceeds(v, bound));
+    });
+    return {sum.v, static_cast<float>(total(team, counts))};
   }
 
   // The wire code of the i-th value of the block that starts at `at`, its residual stored.
@@ -131,19 +151,21 @@ private:
   template <class Team, class Fn>
   static THINWIRE_TEAM void write_codes(const Team& team, std::size_t block, std::uint8_t* codes,
                                         Fn code) {
-    if constexpr (C::kBits == 8) {
-      each(team, block, [&](std::size_t i) { codes[i] = static_cast<std::uint8_t>(code(i).v); });
-    } else if constexpr (C::kBits == 4) {
-      const std::size_t half = block / 2;
-      each(team, half, [&](std::size_t i) {
-        codes[i] = static_cast<std::uint8_t>((code(i) | shl<4>(code(i + half))).v);
-      });
-    } else {
+    if constexpr (C::kRadix == 2) {
       for (std::size_t i = 0; i < block; i += kWarp) {
         const std::uint32_t mask =
             team.ballot([&](unsigned lane) { return code(i + lane).v != 0; });
         once(team, [&] { reinterpret_cast<std::uint32_t*>(codes)[i / kWarp] = mask; });
       }
+    } else {
+      constexpr std::size_t kDigits = codes_per_byte(C::kRadix);
+      const std::size_t part = code_bytes(block, C::kRadix);
+      each(team, part, [&](std::size_t i) {
+        I byte = code(i + (kDigits - 1) * part);
+        for (std::size_t digit = kDigits - 1; digit-- > 0;)
+          byte = times_radix<C::kRadix>(byte) + code(i + digit * part);
+        codes[i] = static_cast<std::uint8_t>(byte.v);
+      });
     }
   }
 };
@@ -157,27 +179,30 @@ template <BlockCodec C> struct DecodeBlock : NoScratch {
                                 float*) const {
     const DecodeArgs& a = item.args;
     const std::size_t block = a.spec.block, at = unit * block;
-    const std::uint8_t* codes =
-        a.payload + block_sections(a.n, block, C::kBits).codes + unit * (block * C::kBits / 8);
+    const std::uint8_t* codes = a.payload + block_sections(a.n, block, C::kRadix).codes +
+                                unit * code_bytes(block, C::kRadix);
     const F scale = {from_bf16(reinterpret_cast<const std::uint16_t*>(a.payload)[unit])};
     const bool finite = is_finite(scale);
     each(team, smaller(block, a.n - at), [&](std::size_t i) {
-      const I code = C::from_wire(I::splat(read_code(codes, block, i)));
+      const I code = C::from_wire(read_code(codes, block, i));
       deliver(a, at + i,
               finite ? C::template dequantise<F>(code, scale) : F::splat(bits_float(kFp32Nan)));
     });
   }
 
 private:
-  static THINWIRE_TEAM std::uint32_t read_code(const std::uint8_t* codes, std::size_t block,
-                                               std::size_t i) {
-    if constexpr (C::kBits == 8) {
-      return codes[i];
-    } else if constexpr (C::kBits == 4) {
-      const std::size_t half = block / 2;
-      return i < half ? codes[i] & 15u : std::uint32_t{codes[i - half]} >> 4;
+  static THINWIRE_TEAM I read_code(const std::uint8_t* codes, std::size_t block, std::size_t i) {
+    if constexpr (C::kRadix == 2) {
+      return I::splat((std::uint32_t{codes[i / 8]} >> i % 8) & 1u);
     } else {
-      return (std::uint32_t{codes[i / 8]} >> i % 8) & 1u;
+      const std::size_t part = code_bytes(block, C::kRadix);
+      unsigned below = 0; // digits of the byte below this one
+      for (; i >= part; i -= part)
+        ++below;
+      I rest = I::splat(std::uint32_t{codes[i]});
+      for (; below > 0; --below)
+        rest = over_radix<C::kRadix>(rest);
+      return lowest_digit<C::kRadix>(rest);
     }
   }
 };

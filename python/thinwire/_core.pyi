@@ -13,6 +13,7 @@ from typing_extensions import Buffer
 __version__: Final[str]
 FLAG_ABORTED: Final[int]
 FLAG_NONFINITE: Final[int]
+GREATEST_BASIS_RANK: Final[int]
 HEADER_BYTES: Final[int]
 WIRE_VERSION: Final[int]
 
@@ -73,10 +74,29 @@ class CodecSpec:
 def codec_list() -> list[CodecSpec]:
     """Every codec with its default parameters."""
 
-class Layout:
-    """What one frame holds: segments of (count, codec)."""
+class Basis:
+    """Where the vectors of a shared basis lie: rank x columns, fp32."""
 
-    def __init__(self, segments: Sequence[tuple[int, CodecSpec]], plan_id: int | None = None) -> None:
+    def __init__(self, columns: int, rank: int, vectors: int) -> None: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def rank(self) -> int: ...
+    def begin(self, key: int, vectors: int) -> None:
+        """Writes the random orthonormal vectors that belong to a key."""
+    def learn(self, matrix: int, dtype: int, rows: int, moments: int) -> None:
+        """Adds vectors @ transposed(matrix) @ matrix to the moments, rank x columns."""
+    def turn(self, moments: int, next: int) -> None:
+        """Writes the vectors, turned towards the moments, to next."""
+
+class Layout:
+    """What one frame holds: segments of (count, codec) or (count, codec, basis)."""
+
+    def __init__(
+        self,
+        segments: Sequence[tuple[int, CodecSpec] | tuple[int, CodecSpec, Basis]],
+        plan_id: int | None = None,
+    ) -> None:
         """Without a plan_id there must be one segment, whose codec the frame names."""
     @property
     def count(self) -> int: ...

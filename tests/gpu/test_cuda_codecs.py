@@ -173,7 +173,7 @@ def test_the_committed_vectors(name):
 def test_a_large_tensor():
     n = 40_000_003  # more units of work than warps of a launch
     x, old = values("cubes", n, seed=9), values("cubes", n, -4, seed=10)
-    for name in ("int8", "int4", "sign1", "topk", "bf16"):
+    for name in ("int8", "int4", "int2", "ternary", "sign1", "topk", "bf16"):
         layout = single(name, {}, n)
         want = check_encoding(layout, x, FP32, residuals=[old])
         _, expected = core_calls.decode(layout, want.frame, old, accumulate=True)

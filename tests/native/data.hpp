@@ -5,6 +5,8 @@
 #include "codec/math.hpp"
 #include "codec/spec.hpp"
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -120,6 +122,12 @@ inline Memory tensor(Kind kind, DType dtype, std::size_t n, std::uint64_t seed,
   return made;
 }
 
+// The smallest block, the largest, and one between.
+inline std::array<std::uint32_t, 3> block_edges(std::uint32_t smallest) {
+  const auto largest = static_cast<std::uint32_t>(thinwire::kLargestBlock);
+  return {smallest, 4 * smallest, std::bit_floor(largest / smallest) * smallest};
+}
+
 // Every codec with its default parameters and at the edges of what they may be.
 inline std::vector<CodecSpec> every_spec() {
   std::vector<CodecSpec> found;
@@ -129,7 +137,7 @@ inline std::vector<CodecSpec> every_spec() {
     };
     add();
     if (defaults.has_block())
-      for (std::uint32_t block : {32u, 128u, 4096u})
+      for (std::uint32_t block : block_edges(defaults.smallest_block()))
         add(block);
     if (defaults.has_rounding())
       add(0u, "stochastic");

@@ -149,10 +149,10 @@ TEST(topk_samples_long_inputs) {
 }
 
 TEST(a_plan_of_all_codecs) {
-  std::vector<std::pair<std::size_t, CodecSpec>> segments;
+  std::vector<SegmentSpec> segments;
   for (const CodecSpec& spec : data::every_spec())
-    segments.emplace_back(300 + 17 * segments.size(), spec);
-  segments.emplace_back(0, CodecSpec::make("int8"));
+    segments.push_back({300 + 17 * segments.size(), spec});
+  segments.push_back({0, CodecSpec::make("int8")});
   const Layout layout(segments, 0xabcd);
   const Memory x = data::tensor(Kind::ordinary, DType::bf16, layout.count(), 1);
   std::optional<Memory> expected, folded_before;

@@ -5,6 +5,7 @@
 #include "core/cpu.hpp"
 #include "core/error.hpp"
 #include "data.hpp"
+#include "dispatch/basis_codec.hpp"
 #include "dispatch/frame_codec.hpp"
 
 #include <optional>
@@ -128,10 +129,23 @@ TEST(single_segments) {
 }
 
 TEST(plans) {
-  std::vector<std::pair<std::size_t, CodecSpec>> segments;
+  std::vector<SegmentSpec> segments;
   for (const CodecSpec& spec : data::every_spec())
-    segments.emplace_back(100 + 61 * segments.size(), spec);
+    segments.push_back({100 + 61 * segments.size(), spec});
   attack(Layout(segments, 7), 300, 1);
+}
+
+TEST(frames_along_a_basis) {
+  constexpr std::size_t kRows = 70, kColumns = 33, kRank = 9; // two groups of rows, odd columns
+  Memory vectors(kRank * kColumns * sizeof(float));
+  begin_basis(kColumns, kRank, 7, reinterpret_cast<float*>(vectors.data()));
+  const Basis basis{kColumns, kRank, reinterpret_cast<const float*>(vectors.data())};
+  std::vector<SegmentSpec> segments;
+  for (const CodecSpec& spec : data::every_spec()) {
+    segments.push_back({kRows * kColumns, spec, basis});
+    attack(Layout({segments.back()}, 7), 100, segments.size());
+  }
+  attack(Layout(segments, 7), 100, 1);
 }
 
 TEST(a_frame_of_another_layout_is_refused) {
@@ -179,6 +193,17 @@ TEST(topk_counts_and_offsets_are_checked) {
     counts[1] = 1;
     offsets[0] = 44;
   });
+}
+
+TEST(ternary_codes_are_checked) {
+  const Layout layout(300, CodecSpec::make("ternary"));
+  for (unsigned byte : {242u, 243u, 255u})
+    for (std::size_t at : {0u, 63u}) { // the first and the last of the codes
+      Memory frame = valid_frame(layout, 0);
+      frame.data()[kHeaderBytes + 16 + at] = static_cast<std::uint8_t>(byte);
+      seal_again(frame);
+      CHECK(decodes(layout, frame, DType::fp32, false) == (byte == 242));
+    }
 }
 
 TEST(an_aborted_frame_leaves_out_as_it_is) {

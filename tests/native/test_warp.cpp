@@ -162,12 +162,12 @@ TEST(sum16_adds_in_the_written_order) {
 }
 
 TEST(a_frame_of_more_segments_than_a_launch_takes) {
-  std::vector<std::pair<std::size_t, CodecSpec>> segments;
+  std::vector<SegmentSpec> segments;
   for (int round = 0; round < 3; ++round)
     for (const CodecSpec& spec : data::every_spec())
-      segments.emplace_back(13 * segments.size() % 700, spec);
+      segments.push_back({13 * segments.size() % 700, spec});
   for (std::size_t i = 0; i < 2 * lane::kBatch; ++i)
-    segments.emplace_back(500 + i, CodecSpec::make("int4"));
+    segments.push_back({500 + i, CodecSpec::make("int4")});
   for (std::uint64_t seed = 1; seed < 16; ++seed)
     check_case(Layout(segments, 7), case_of(Kind::ordinary, seed));
 }

@@ -6,11 +6,11 @@ import inspect
 from typing import Any
 
 from thinwire.reference import CODECS
+from thinwire.reference.blocks import SMALLEST_BLOCK, block_sizes
 
 Parameters = dict[str, Any]
 
 CHOICES: dict[str, list[Parameters]] = {
-    "block": [{"block": 32}, {"block": 128}, {"block": 4096}],
     "rounding": [{"rounding": "stochastic"}],
     "density": [{"density": 0.5}],
     "values": [
@@ -19,7 +19,18 @@ CHOICES: dict[str, list[Parameters]] = {
         {"density": 0.000001, "values": "fp16"},
     ],
 }
-"""What is tried, beside the defaults, of a codec with the parameter of that name."""
+"""What is tried, beside the defaults, of a codec with the parameter of that name; blocks are its own."""
+
+
+def blocks(name: str) -> list[Parameters]:
+    """Return the smallest and the largest block of a codec, and one between."""
+    sizes = block_sizes(smallest_block(name))
+    return [{"block": size} for size in (sizes[0], sizes[2], sizes[-1])]
+
+
+def smallest_block(name: str) -> int:
+    """Return the smallest block of a block codec."""
+    return getattr(CODECS[name], "SMALLEST_BLOCK", SMALLEST_BLOCK)
 
 
 def defaults(name: str) -> Parameters:
@@ -31,7 +42,8 @@ def defaults(name: str) -> Parameters:
 def choices(name: str) -> list[Parameters]:
     """Return what a codec is tried with, its defaults (`{}`) first."""
     known = defaults(name)
-    tried = [chosen for parameter in known for chosen in CHOICES[parameter]]
+    choices_of = CHOICES | ({"block": blocks(name)} if "block" in known else {})
+    tried = [chosen for parameter in known for chosen in choices_of[parameter]]
     return [{}] + [chosen for chosen in tried if known | chosen != known]
 
 

@@ -1,4 +1,4 @@
-"""Blocks and their scales, shared by all codecs that have them (`docs/wire/conventions.md`)."""
+"""Blocks, their scales and their codes, shared by all codecs that have them (`docs/wire/conventions.md`)."""
 
 from __future__ import annotations
 
@@ -6,32 +6,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgument
-from .numerics import F32, NAN_BF16, U16, Mask, bf16_up, canonical, from_bf16, from_bits, mag
+from .numerics import F32, NAN_BF16, U8, U16, Mask, bf16_up, canonical, from_bf16, from_bits, mag, sum16
 from .rounding import round_codes
 
 SMALLEST_BASE = np.float32(2.0**-100)
 """A block whose scale base is below this is coded as zeros."""
 LARGEST_BASE = np.float32(2.0**127)
 """A block whose scale base is this or more is coded as non-finite: code * scale could overflow."""
-MIN_BLOCK, MAX_BLOCK = 32, 4096
+SMALLEST_BLOCK, LARGEST_BLOCK = 32, 4096
 
 
-def block_count(n: int, block: int) -> int:
+def block_sizes(smallest: int) -> list[int]:
+    """Return the blocks a codec may have: its smallest times a power of two, up to `LARGEST_BLOCK`."""
+    return [smallest << k for k in range(LARGEST_BLOCK.bit_length()) if smallest << k <= LARGEST_BLOCK]
+
+
+def block_count(n: int, block: int, smallest: int = SMALLEST_BLOCK) -> int:
     """Return the number of blocks of `n` values. Raises InvalidArgument for a `block` that is not allowed."""
-    if not MIN_BLOCK <= block <= MAX_BLOCK or block & (block - 1):
-        raise InvalidArgument(f"block must be a power of two from {MIN_BLOCK} to {MAX_BLOCK}, not {block}")
+    if block not in block_sizes(smallest):
+        raise InvalidArgument(f"block must be one of {block_sizes(smallest)}, not {block}")
     return -(-n // block)
 
 
-def to_blocks(y: F32, block: int) -> F32:
+def to_blocks(y: F32, block: int, smallest: int = SMALLEST_BLOCK) -> F32:
     """Return the values as an array (blocks, block), the last block padded with +0."""
-    count = block_count(y.size, block)
+    count = block_count(y.size, block, smallest)
     return np.pad(np.asarray(y, dtype=np.float32), (0, count * block - y.size)).reshape(count, block)
+
+
+def real_values(values: F32, n: int) -> F32:
+    """Return how many values of each block (blocks, block) are real."""
+    blocks, block = values.shape
+    real: F32 = np.minimum(n - np.arange(blocks) * block, block).astype(np.float32)
+    return real
 
 
 def greatest_magnitude(values: F32) -> F32:
     """Return the greatest magnitude of each row."""
     return from_bits(mag(values).max(axis=1, initial=0))
+
+
+def mean_magnitude(values: F32, n: int) -> F32:
+    """Return the mean of `|y|` over the real values of each block (blocks, block)."""
+    mean: F32 = sum16(np.abs(values)) / real_values(values, n)
+    return mean
 
 
 def set_aside_nonfinite(values: F32) -> tuple[F32, Mask]:
@@ -73,3 +91,25 @@ def dequantise(scales: U16, codes: NDArray[np.int8], n: int) -> F32:
     """Return the first `n` values of `code * scale`."""
     with np.errstate(invalid="ignore"):
         return canonical(codes.astype(np.float32) * from_bf16(scales)[:, None]).reshape(-1)[:n]
+
+
+def _digit_weights(radix: int) -> U8:
+    """Return the weights of the digits of a byte (digits, 1): as many as fit."""
+    weights = [radix**k for k in range(8) if radix ** (k + 1) <= 256]
+    return np.array(weights, dtype=np.uint8)[:, None]
+
+
+def pack_digits(digits: U8, radix: int) -> U8:
+    """Return digits (blocks, block) as bytes (blocks, block / d), d digits each, as the conventions say."""
+    weights = _digit_weights(radix)
+    blocks, block = digits.shape
+    parts = digits.reshape(blocks, len(weights), block // len(weights))
+    packed: U8 = (parts * weights).sum(axis=1, dtype=np.uint8)
+    return packed
+
+
+def unpack_digits(packed: U8, radix: int) -> U8:
+    """Undo `pack_digits`."""
+    weights = _digit_weights(radix)
+    digits: U8 = packed[:, None, :] // weights % np.uint8(radix)
+    return digits.reshape(len(packed), packed.shape[1] * len(weights))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from . import bf16, fp16, int4, int8, raw, sign1, topk
+from . import bf16, fp16, int2, int4, int8, raw, sign1, ternary, topk
 
 CODECS: dict[str, ModuleType] = {
     "raw": raw,
@@ -13,6 +13,8 @@ CODECS: dict[str, ModuleType] = {
     "bf16": bf16,
     "int8": int8,
     "int4": int4,
+    "int2": int2,
+    "ternary": ternary,
     "sign1": sign1,
     "topk": topk,
 }

@@ -8,6 +8,7 @@ made it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -89,7 +90,7 @@ class Wire:
     @property
     def align(self) -> int:
         """What the bounds of chunks are multiples of."""
-        return max(ALIGN, int(self.params.get("block", 0)))
+        return math.lcm(ALIGN, CODECS[self.sent_as].unit(**self.params))
 
     def carry(self, y: F32, index: int, rank: int, exact: bool = False) -> tuple[F32, F32]:
         """Return what arrives of `y`, a rank's values of one slice, and the rounding errors left behind."""

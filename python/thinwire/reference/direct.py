@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import frame
+from . import basis, frame
 from .codecs import CODECS
 from .numerics import F32, Mask, accumulate, encoder_input
 
@@ -30,11 +30,28 @@ class Segment:
     count: int
     codec: str
     params: dict[str, Any] = field(default_factory=dict)
+    vectors: F32 | None = field(default=None, compare=False)
+    """The shared basis (rank, columns) of whole rows of a matrix."""
 
     @property
     def payload_bytes(self) -> int:
         """Bytes of the segment's payload."""
-        return int(CODECS[self.codec].payload_bytes(self.count, **self.params))
+        coefficients = 0 if self.vectors is None else basis.coefficient_bytes(self.count, self.vectors)
+        return coefficients + int(CODECS[self.codec].payload_bytes(self.count, **self.params))
+
+    def encode(self, y: F32, step: int, key: int) -> tuple[bytes, F32]:
+        """Return the payload of the segment's values, and their rounding errors."""
+        if self.vectors is not None:
+            return basis.encode(y, self.vectors, self.codec, step=step, key=key, **self.params)
+        payload, error = CODECS[self.codec].encode(y, step=step, key=key, **self.params)
+        return payload, error
+
+    def decode(self, payload: bytes, out: F32 | None = None) -> F32:
+        """Return the values of a payload, added to `out` if there is one."""
+        if self.vectors is not None:
+            return basis.decode(payload, self.count, self.vectors, self.codec, out=out, **self.params)
+        values: F32 = CODECS[self.codec].decode(payload, self.count, **self.params)
+        return values if out is None else accumulate(out, values)
 
 
 @dataclass(frozen=True)
@@ -78,9 +95,8 @@ def encode_part(part: Part, y: F32, header: frame.Header, key: int = 0) -> tuple
         codec_id, param = frame.PLAN, part.plan_id
     payload, errors, flags, start = b"", [], 0, 0
     for segment in part.segments:
-        codec, values = CODECS[segment.codec], y[start : start + segment.count]
-        encoded, error = codec.encode(values, step=header.step, key=key, **segment.params)
-        if not np.isfinite(codec.decode(encoded, segment.count, **segment.params)).all():
+        encoded, error = segment.encode(y[start : start + segment.count], header.step, key)
+        if not np.isfinite(segment.decode(encoded)).all():
             flags = frame.NONFINITE
         payload += encoded
         errors.append(error)
@@ -89,14 +105,18 @@ def encode_part(part: Part, y: F32, header: frame.Header, key: int = 0) -> tuple
     return frame.pack(header, payload), np.concatenate(errors)
 
 
-def decode_part(part: Part, encoded: bytes) -> F32:
-    """Return the values of a part's frame. Raises as `frame.parse` and the codecs do."""
+def decode_part(part: Part, encoded: bytes, out: F32 | None = None) -> F32:
+    """Return the values of a part's frame, added to `out` if there is one.
+
+    Raises as `frame.parse` and the codecs do.
+    """
     _, payload = frame.parse(encoded)
-    values, start = [], 0
+    values, start, first = [], 0, 0
     for segment in part.segments:
         piece = payload[start : start + segment.payload_bytes]
-        values.append(CODECS[segment.codec].decode(piece, segment.count, **segment.params))
+        values.append(segment.decode(piece, None if out is None else out[first : first + segment.count]))
         start += segment.payload_bytes
+        first += segment.count
     return np.concatenate(values)
 
 
@@ -144,7 +164,7 @@ def all_reduce(
             to = replace(tag, sender=sender, phase=TO_OWNER, weight=weights[sender])
             encoded, errors[sender][own] = encode_part(part, shares[sender][own], to, keys[sender])
             to_owner[index, sender] = encoded
-            total = accumulate(total, decode_part(part, encoded))
+            total = decode_part(part, encoded, total)
         back = replace(tag, sender=part.owner, phase=FROM_OWNER, weight=weights[part.owner])
         encoded, errors[part.owner][own] = encode_part(part, total, back, keys[part.owner])
         from_owner.append(encoded)

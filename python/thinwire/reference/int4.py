@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import sections
-from .blocks import block_count, dequantise, quantise
-from .numerics import F32, U8, rounding_error
+from .blocks import block_count, dequantise, pack_digits, quantise, unpack_digits
+from .numerics import F32, rounding_error
 
 WIRE_ID = 5
 GREATEST = 7
 """The greatest code."""
 ZERO = 8
-"""The nibble that stands for code 0."""
+"""The digit that stands for code 0."""
+RADIX = 16
+"""How many digits there are."""
 
 
 def wire_param(*, block: int = 64, rounding: str = "nearest") -> int:
@@ -32,27 +33,13 @@ def payload_bytes(n: int, *, block: int = 64, rounding: str = "nearest") -> int:
     return sections.padded(2 * count) + sections.padded(block // 2 * count)
 
 
-def pack(codes: NDArray[np.int8]) -> U8:
-    """Return codes (blocks, block) as bytes (blocks, block / 2): the first half low, the second half high."""
-    nibbles = (codes + ZERO).astype(np.uint8)
-    half = codes.shape[1] // 2
-    packed: U8 = nibbles[:, :half] | nibbles[:, half:] << np.uint8(4)
-    return packed
-
-
-def unpack(packed: U8) -> NDArray[np.int8]:
-    """Undo `pack`."""
-    nibbles = np.concatenate([packed & np.uint8(15), packed >> np.uint8(4)], axis=1)
-    codes: NDArray[np.int8] = nibbles.astype(np.int8) - np.int8(ZERO)
-    return codes
-
-
 def encode(
     y: F32, *, step: int = 0, key: int = 0, block: int = 64, rounding: str = "nearest"
 ) -> tuple[bytes, F32]:
     """Return (payload, residual) of fp32 values `y` (n,). `key` is for stochastic rounding, `step` unused."""
     scales, codes = quantise(y, block, GREATEST, rounding, key)
-    payload = sections.join(scales.astype("<u2"), pack(codes))
+    packed = pack_digits((codes + ZERO).astype(np.uint8), RADIX)
+    payload = sections.join(scales.astype("<u2"), packed)
     return payload, rounding_error(y, dequantise(scales, codes, y.size))
 
 
@@ -60,4 +47,5 @@ def decode(payload: bytes, n: int, *, block: int = 64, rounding: str = "nearest"
     """Return the `n` decoded values. Raises CorruptFrame for a payload of the wrong length."""
     count = block_count(n, block)
     scales, packed = sections.split(payload, 2 * count, block // 2 * count)
-    return dequantise(scales.view("<u2"), unpack(packed.reshape(count, block // 2)), n)
+    digits = unpack_digits(packed.reshape(count, block // 2), RADIX)
+    return dequantise(scales.view("<u2"), digits.astype(np.int8) - np.int8(ZERO), n)

@@ -92,6 +92,36 @@ def sum16(v: F32) -> F32:
     return total
 
 
+def multiply_add(a: F32, b: F32, c: F32) -> F32:
+    """Return `a * b + c`, rounded once, of fp32 values.
+
+    In fp64 the product is exact. The sum is rounded to odd there, so that rounding it to fp32 rounds as if it
+    were the first time (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        product, addend = np.multiply(a, b, dtype=np.float64), np.asarray(c, np.float64)
+        total = product + addend
+        part = total - product
+        error = (product - (total - part)) + (addend - part)  # Knuth's TwoSum
+        found = np.ascontiguousarray(total).view(np.int64)
+        away = np.where((error > 0) == (total > 0), 1, -1)
+        is_even = (found & 1) == 0
+        odd = np.where(np.isfinite(total) & (error != 0) & is_even, found + away, found)
+        fused: F32 = odd.view(np.float64).astype(np.float32)
+    return fused
+
+
+def dot(a: F32, b: F32) -> F32:
+    """Return the sum of products along the last axis in the order of `sum16`; no product is rounded."""
+    columns = a.shape[-1]
+    lanes = np.zeros((*a.shape[:-1], LANES), dtype=np.float32)
+    for start in range(0, columns, LANES):
+        width = min(LANES, columns - start)
+        part = slice(start, start + width)
+        lanes[..., :width] = multiply_add(a[..., part], b[..., part], lanes[..., :width])
+    return sum16(lanes)
+
+
 def encoder_input(x: F32, scale: float = 1.0, residual: F32 | None = None) -> F32:
     """Return `y = x * scale + residual`, two fp32 operations; without a residual the product alone."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from . import sections
-from .blocks import block_count, is_live, scales_of, set_aside_nonfinite, to_blocks
-from .numerics import F32, U16, Mask, canonical, from_bf16, rounding_error, sum16
+from .blocks import block_count, is_live, mean_magnitude, scales_of, set_aside_nonfinite, to_blocks
+from .numerics import F32, U16, Mask, canonical, from_bf16, rounding_error
 
 WIRE_ID = 7
 
@@ -27,24 +27,19 @@ def payload_bytes(n: int, *, block: int = 128) -> int:
     return sections.padded(2 * count) + sections.padded(block // 8 * count)
 
 
-def mean_magnitude(values: F32, n: int) -> F32:
-    """Return the mean of `|y|` over the real values of each block (blocks, block)."""
-    block = values.shape[1]
-    real = np.minimum(n - np.arange(len(values)) * block, block).astype(np.float32)
-    mean: F32 = sum16(np.abs(values)) / real
-    return mean
-
-
 def signed(scales: U16, negative: Mask, n: int) -> F32:
     """Return the first `n` of the scales with the given signs (blocks, block)."""
     magnitude = from_bf16(scales)[:, None]
     return canonical(np.where(negative, -magnitude, magnitude)).reshape(-1)[:n]
 
 
-def encode(y: F32, *, step: int = 0, key: int = 0, block: int = 128) -> tuple[bytes, F32]:
-    """Return (payload, residual) of fp32 values `y` (n,). `step` and `key` are unused."""
+def encode(y: F32, *, step: int = 0, key: int = 0, block: int = 128, gain: float = 1.0) -> tuple[bytes, F32]:
+    """Return (payload, residual) of fp32 values `y` (n,). `step` and `key` are unused.
+
+    `gain` multiplies the mean magnitudes that become scales; see `thinwire.reference.basis`.
+    """
     values, nonfinite = set_aside_nonfinite(to_blocks(y, block))
-    scales = scales_of(mean_magnitude(values, y.size), 1, nonfinite)
+    scales = scales_of(mean_magnitude(values, y.size) * np.float32(gain), 1, nonfinite)
     negative = np.signbit(values) & is_live(scales)[:, None]
     payload = sections.join(scales.astype("<u2"), np.packbits(negative, axis=1, bitorder="little"))
     return payload, rounding_error(y, signed(scales, negative, y.size))

@@ -1,0 +1,50 @@
+#include "bind/bind.hpp"
+
+#include "dispatch/basis_codec.hpp"
+
+namespace thinwire::bind {
+namespace {
+
+const float* floats(Address address) { return static_cast<const float*>(pointer(address)); }
+float* writable_floats(Address address) { return static_cast<float*>(pointer(address)); }
+
+Basis make_basis(std::size_t columns, std::size_t rank, Address vectors) {
+  if (rank < 1 || rank > kGreatestRank || rank > columns)
+    throw InvalidArgument("a basis has from 1 to " + std::to_string(kGreatestRank) +
+                          " vectors, no more than columns; not " + std::to_string(rank) + " of " +
+                          std::to_string(columns));
+  return {columns, rank, floats(vectors)};
+}
+
+} // namespace
+
+void register_bases(py::module_& m) {
+  m.attr("GREATEST_BASIS_RANK") = kGreatestRank;
+  py::class_<Basis>(m, "Basis", "Where the vectors of a shared basis lie: rank x columns, fp32.")
+      .def(py::init(&make_basis), py::arg("columns"), py::arg("rank"), py::arg("vectors"))
+      .def_readonly("columns", &Basis::columns)
+      .def_readonly("rank", &Basis::rank)
+      .def(
+          "begin",
+          [](const Basis& basis, std::uint64_t key, Address vectors) {
+            begin_basis(basis.columns, basis.rank, key, writable_floats(vectors));
+          },
+          py::arg("key"), py::arg("vectors"), ReleaseGil(),
+          "Writes the random orthonormal vectors that belong to a key.")
+      .def(
+          "learn",
+          [](const Basis& basis, Address matrix, int dtype, std::size_t rows, Address moments) {
+            learn_basis(basis, pointer(matrix), dtype_of(dtype), rows, writable_floats(moments));
+          },
+          py::arg("matrix"), py::arg("dtype"), py::arg("rows"), py::arg("moments"), ReleaseGil(),
+          "Adds vectors @ transposed(matrix) @ matrix to the moments, rank x columns.")
+      .def(
+          "turn",
+          [](const Basis& basis, Address moments, Address next) {
+            turn_basis(basis, floats(moments), writable_floats(next));
+          },
+          py::arg("moments"), py::arg("next"), ReleaseGil(),
+          "Writes the vectors, turned towards the moments, to next.");
+}
+
+} // namespace thinwire::bind

@@ -1,0 +1,39 @@
+// The shared basis of a matrix, see docs/basis.md: a few orthonormal vectors that all ranks hold
+// alike, along which the rows of a gradient are sent more precisely than by a coarse codec.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace thinwire {
+
+// `rank` vectors of `columns` values, one after another in memory that belongs to the caller. Rank
+// 0: no basis.
+struct Basis {
+  std::size_t columns = 0, rank = 0;
+  const float* vectors = nullptr;
+};
+
+inline constexpr std::size_t kGreatestRank = 32;
+// Rows that are coded together: coefficient k of row i of a group is coefficients[k * kGroupRows +
+// i], and those of rows that are not there are 0.
+inline constexpr std::size_t kGroupRows = 64;
+
+// The kernels of one CPU target. A matrix lies row by row, `columns` values each.
+struct BasisKernels {
+  // coefficients = vectors * transposed(matrix), of at most kGroupRows rows
+  void (*project)(const Basis& basis, const float* matrix, std::size_t rows, float* coefficients);
+  // matrix -= transposed(coefficients) * vectors
+  void (*subtract)(const Basis& basis, const float* coefficients, std::size_t rows, float* matrix);
+  // matrix += transposed(coefficients) * vectors; every NaN becomes the canonical one
+  void (*add)(const Basis& basis, const float* coefficients, std::size_t rows, float* matrix);
+  // moments += vectors * transposed(matrix) * matrix, row after row, of any number of rows
+  void (*learn)(const Basis& basis, const float* matrix, std::size_t rows, float* moments);
+  // next = the vectors, turned towards the moments and made orthonormal again. They stay as they
+  // are where the moments hold nothing, or something that is not finite.
+  void (*turn)(const Basis& basis, const float* moments, float* next);
+  // vectors = random ones, orthonormal; the first unit vectors where chance made them dependent
+  void (*begin)(std::size_t columns, std::size_t rank, std::uint64_t key, float* vectors);
+};
+
+} // namespace thinwire
