@@ -37,7 +37,8 @@ def test_small_buckets_are_better_when_a_large_one_comes_last() -> None:
 
 
 def test_a_report_without_steps() -> None:
-    values = {"codec": "int8", "world_size": 2, "residual_bytes": 0, "buffer_bytes": 0, **Metrics().summary()}
+    memory = {"residual_bytes": 0, "basis_bytes": 0, "buffer_bytes": 0}
+    values = {"codec": "int8", "world_size": 2, **memory, **Metrics().summary()}
     assert "too little was measured" in str(Report(values))
     assert values["recommended_bucket_cap_mb"] is None
 

@@ -32,6 +32,8 @@ CODECS = [
     "int8",
     "int4",
     "int4:rounding=stochastic",
+    "int2",
+    "ternary",
     "sign1",
     "topk",
     "topk:density=0.01",
@@ -100,7 +102,7 @@ def _balance(rank: int, codec: str, residual_dtype: str, steps: int) -> list[flo
 
 
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("codec", ["int8", "int4:rounding=stochastic", "sign1", "topk"])
+@pytest.mark.parametrize("codec", ["int8", "int4:rounding=stochastic", "int2", "ternary", "sign1", "topk"])
 def test_nothing_is_lost(ranks: Callable[[int], Ranks], codec: str, size: int) -> None:
     """Sum of delivered means + sum of residuals = sum of weighted gradients."""
     for balance in ranks(size)(_balance, codec, "float32", 6):

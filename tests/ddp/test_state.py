@@ -1,4 +1,4 @@
-"""What a HookState keeps: residuals through saving, resizing and loss scaling; weights; warm-up; report."""
+"""What a HookState keeps: residuals through saving and resizing; the weights of ranks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ddp.ranks import Ranks
-from ddp.training import Net, Weights, assert_replicas, attached, flat, make_ddp, noise, plain_step, train
+from ddp.training import Weights, assert_replicas, attached, flat, make_ddp, noise, plain_step, train
 from thinwire import InvalidArgument, Timeout
 from thinwire.ddp import HookState, attach, comm_hook
 from thinwire.ddp.checkpoint import merge_states
@@ -60,6 +60,9 @@ def _resume(rank: int, codec: str, with_model: bool) -> None:
     assert torch.equal(flat(ddp), flat(again))
     for name, residual in state.state_dict()["residuals"].items():
         assert torch.equal(residual, other.state_dict()["residuals"][name]), name
+    for name, vectors in state.state_dict()["bases"].items():
+        assert torch.equal(vectors, other.state_dict()["bases"][name]), name
+    assert bool(state.state_dict()["bases"]) == (codec in ("sign1", "topk"))
     state.close()
     other.close()
 
@@ -81,9 +84,10 @@ def _contents(rank: int) -> None:
     ddp, state = attached("int8")
     train(ddp, rank, 3)
     saved = state.state_dict()
-    tensors = saved.pop("residuals")
+    tensors, bases = saved.pop("residuals"), saved.pop("bases")
+    assert bases == {}
     assert json.loads(json.dumps(saved)) == saved
-    assert saved == {"version": 1, "step": 3, "rank": rank, "world_size": 2, "loss_scale": 1.0}
+    assert saved == {"version": 2, "step": 3, "rank": rank, "world_size": 2, "loss_scale": 1.0}
     wanted = {name: p.shape for name, p in ddp.module.named_parameters() if p.dim() == 2}
     assert {name: r.shape for name, r in tensors.items()} == wanted
     assert all(type(r) is torch.Tensor and r.any() for r in tensors.values())
@@ -196,21 +200,32 @@ def test_residuals_survive_another_number_of_ranks(
 
 
 def _saved(rank: int, world_size: int) -> Saved:
-    residuals = {"w": torch.full((2,), float(rank + 1))}
     return {
-        "version": 1,
+        "version": 2,
         "step": 5,
         "rank": rank,
         "world_size": world_size,
         "loss_scale": 1.0,
-        "residuals": residuals,
+        "residuals": {"w": torch.full((2,), float(rank + 1))},
+        "bases": {"w": torch.ones(1, 2)},
     }
+
+
+def _of_version_1(saved: Saved) -> Saved:
+    return {name: value for name, value in saved.items() if name != "bases"} | {"version": 1}
+
+
+def test_a_state_from_before_bases_were_saved() -> None:
+    merged = merge_states([_of_version_1(_saved(r, 2)) for r in range(2)], 0, 1)
+    assert merged.kept.residuals["w"].tolist() == [3.0, 3.0]
+    assert merged.kept.bases == {}
 
 
 def test_another_ranks_state_gives_the_step_and_no_residuals(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "thinwire.ddp"):
         merged = merge_states(_saved(0, 2), 1, 2)
-    assert (merged.step, merged.residuals) == (5, {})
+    assert (merged.step, merged.kept.residuals) == (5, {})
+    assert merged.kept.bases["w"].tolist() == [[1.0, 1.0]]
     assert len(caplog.records) == 1
     assert "residuals start from zero" in caplog.text
 
@@ -218,9 +233,9 @@ def test_another_ranks_state_gives_the_step_and_no_residuals(caplog: pytest.LogC
 def test_a_lost_ranks_residuals_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "thinwire.ddp"):
         merged = merge_states([_saved(0, 4), _saved(3, 4)], 0, 2)
-        assert merged.residuals["w"].tolist() == [1.0, 1.0]
-        assert merge_states([_saved(0, 4), _saved(2, 4)], 0, 2).residuals["w"].tolist() == [4.0, 4.0]
-        assert merge_states(_saved(1, 2), 1, 2).residuals["w"].tolist() == [2.0, 2.0]
+        assert merged.kept.residuals["w"].tolist() == [1.0, 1.0]
+        assert merge_states([_saved(0, 4), _saved(2, 4)], 0, 2).kept.residuals["w"].tolist() == [4.0, 4.0]
+        assert merge_states(_saved(1, 2), 1, 2).kept.residuals["w"].tolist() == [2.0, 2.0]
     assert len(caplog.records) == 1
     assert "former rank 2" in caplog.text
 
@@ -274,242 +289,3 @@ def _weights_fp64(rank: int) -> None:
 
 def test_weights_of_uncompressed_buckets(ranks: Callable[[int], Ranks]) -> None:
     ranks(2)(_weights_fp64)
-
-
-def _scaler_overflow(rank: int, residual_dtype: str) -> None:
-    """A step that GradScaler skips leaves the residuals as they were; a new loss scale rescales them."""
-    scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=1000)
-    ddp, state = attached("int4", scaler=scaler, residual_dtype=residual_dtype)
-    optimizer = torch.optim.SGD(ddp.parameters(), 0.01)
-
-    def step(number: int, poison: float = 1.0) -> None:
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = ddp(noise(rank, number, 4, 64)).float().square().mean()
-        scaler.scale(loss * poison).backward()
-        scaler.step(optimizer)
-        scaler.update()
-
-    step(0)
-    step(1)
-    before, parameters = state.state_dict(), flat(ddp)
-    assert before["loss_scale"] == 64
-    step(2, float("inf") if rank == 1 else 1.0)
-    assert scaler.get_scale() == 32  # all ranks saw it
-    assert torch.equal(flat(ddp), parameters)
-    after = state.state_dict()
-    for name, residual in before["residuals"].items():
-        assert torch.equal(after["residuals"][name], residual)
-    step(3)
-    assert state.state_dict()["loss_scale"] == 32
-    assert state.report().as_dict()["nonfinite_steps"] == 1
-    assert_replicas(ddp)
-    state.close()
-
-
-@pytest.mark.parametrize("residual_dtype", ["float32", "bfloat16"])
-def test_grad_scaler(ranks: Callable[[int], Ranks], residual_dtype: str) -> None:
-    ranks(2)(_scaler_overflow, residual_dtype)
-
-
-class _Scale:
-    """What the hook uses of a GradScaler."""
-
-    def __init__(self) -> None:
-        self.scale = 1.0
-
-    def is_enabled(self) -> bool:
-        return True
-
-    def get_scale(self) -> float:
-        return self.scale
-
-
-def _scale_changes(rank: int) -> None:
-    """Nothing is lost when the loss scale changes: everything is counted in unscaled gradients."""
-    scaler = _Scale()
-    model = Weights((80, 80))
-    ddp, state = attached("sign1", model, scaler=scaler, warmup=0)
-    given = torch.zeros(80, 80, dtype=torch.float64)
-    delivered = torch.zeros(80, 80, dtype=torch.float64)
-    for step, scale in enumerate([1024.0, 1024.0, 256.0, 4096.0, 4096.0]):
-        scaler.scale = scale
-        gradient = noise(rank, step, 80, 80)
-        ddp.zero_grad()
-        ddp([gradient * scale]).backward()
-        given += gradient.double() / 2
-        delivered += model.weights[0].grad.double() / scale
-    saved = state.state_dict()
-    total = given - saved["residuals"]["weights.0"].double() / saved["loss_scale"]
-    dist.all_reduce(total)
-    assert (delivered - total).norm() < 1e-6 * total.norm()
-    state.close()
-
-
-def _scaler_comes_later(rank: int, codec: str) -> None:
-    """A state that was saved without a scaler is taken up with one, and the other way round."""
-    model = Weights((80, 80))
-    given = torch.zeros(80, 80, dtype=torch.float64)
-    delivered = torch.zeros(80, 80, dtype=torch.float64)
-    saved = None
-    for step, scale in enumerate([1.0, 512.0, 1.0]):
-        scaler = _Scale() if scale != 1 else None
-        if scaler:
-            scaler.scale = scale
-        ddp, state = attached(codec, model, scaler=scaler, warmup=0)
-        if saved is not None:
-            state.load_state_dict(saved)
-        gradient = noise(rank, step, 80, 80)
-        ddp.zero_grad()
-        ddp([gradient * scale]).backward()
-        given += gradient.double() / 2
-        delivered += model.weights[0].grad.double() / scale
-        saved = state.state_dict()
-        state.close()
-    total = given - saved["residuals"]["weights.0"].double()
-    dist.all_reduce(total)
-    assert (delivered - total).norm() < 1e-6 * total.norm()
-
-
-def test_a_scaler_that_comes_and_goes(ranks: Callable[[int], Ranks]) -> None:
-    ranks(2)(_scaler_comes_later, "sign1")
-
-
-def test_residuals_follow_the_loss_scale(ranks: Callable[[int], Ranks]) -> None:
-    ranks(2)(_scale_changes)
-
-
-def _scaler_memory(rank: int) -> tuple[int, int]:
-    found = []
-    for scaler in (None, _Scale()):
-        _, state = attached("int8", scaler=scaler)
-        found.append(state.report().as_dict()["residual_bytes"])
-        state.close()
-    _, state = attached("int8", feedback=False)
-    assert state.report().as_dict()["residual_bytes"] == 0
-    state.close()
-    return found[0], found[1]
-
-
-def test_a_scaler_takes_a_second_array(ranks: Callable[[int], Ranks]) -> None:
-    for without, with_scaler in ranks(2)(_scaler_memory):
-        assert with_scaler == 2 * without > 0
-
-
-class _LanguageModel(nn.Module):
-    """An embedding, a body, and a head with as many outputs as the embedding has rows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(128, 64)
-        self.body = Net()
-        self.head = nn.Linear(64, 128, bias=False)
-        self.unrelated = nn.Linear(64, 80)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        x = self.body(self.embedding(tokens))
-        return self.head(x).sum() + self.unrelated(x).sum()
-
-
-def _codecs_in_use(state: HookState) -> dict[str, str]:
-    names = {id(p): name for p, name in state._residuals._names.items()}
-    known = state._engine._planner._known.values()
-    found = {}
-    for program in (entry.program for entry in known):
-        for parameter, codec in zip(program.parameters, program.plan.description["codecs"], strict=True):
-            found[names.get(id(parameter), f"small {tuple(parameter.shape)}")] = codec
-    return found
-
-
-def _policy(rank: int) -> list[dict[str, str]]:
-    ddp, state = attached("sign1", _LanguageModel(), {"bucket_cap_mb": 25}, warmup=2)
-    found = []
-    for step in range(4):
-        tokens = torch.randint(0, 128, (8,), generator=torch.Generator().manual_seed(rank + step))
-        ddp.zero_grad()
-        ddp(tokens).backward()
-        found.append(_codecs_in_use(state))
-    state.close()
-    return found
-
-
-def test_policy_and_warm_up(ranks: Callable[[int], Ranks]) -> None:
-    for found in ranks(2)(_policy):
-        for step, codecs in enumerate(found):
-            assert codecs["embedding.weight"] == codecs["head.weight"] == "int8"
-            body = {codecs[f"body.{name}.weight"] for name in ("first", "middle", "last")}
-            assert body | {codecs["unrelated.weight"]} == {"int4" if step < 2 else "sign1"}
-            assert {codec for name, codec in codecs.items() if name.startswith("small")} == {"bf16"}
-
-
-def _report(rank: int) -> tuple[dict[str, Any], str]:
-    ddp, state = attached("int8", Weights((1000, 1000), (1000, 1000)))
-    gradients = [noise(rank, i, 1000, 1000) for i in range(2)]
-    for _ in range(17):
-        ddp.zero_grad()
-        ddp(gradients).backward()
-    report = state.report()
-    state.close()
-    return report.as_dict(), str(report)
-
-
-def test_the_report(ranks: Callable[[int], Ranks]) -> None:
-    for values, text in ranks(2)(_report):
-        assert values["steps"] == 15  # since DDP rebuilt its buckets
-        assert values["bytes_plain"] == 8_000_000
-        assert values["ratio"] == pytest.approx(4 / 1.0078, rel=0.01)
-        assert 0.001 < values["relative_error"] < 0.02
-        assert all(seconds > 0 for seconds in values["seconds"].values())
-        assert values["bytes_per_second"] > 1e6
-        assert values["pays"] in (True, False)
-        assert "7.629 MiB" in text
-        assert len(text.splitlines()) > 8
-
-
-def _report_in_backward(rank: int) -> None:
-    ddp, state = attached("int8")
-    ddp.module.first.weight.register_hook(lambda gradient: state.report() and None)
-    train(ddp, rank, 3)
-    assert_replicas(ddp)
-    assert state.state_dict()["step"] == 3
-    state.close()
-
-
-def test_a_report_in_the_middle_of_backward(ranks: Callable[[int], Ranks]) -> None:
-    ranks(2)(_report_in_backward)
-
-
-def _single(rank: int) -> None:
-    lonely = [dist.new_group([r]) for r in range(dist.get_world_size())][rank]
-    model = Weights((80, 80), (9,))
-    ddp = DistributedDataParallel(model, process_group=lonely)
-    state = attach(ddp, "sign1")
-    gradients = [noise(rank, 0, 80, 80), noise(rank, 1, 9)]
-    ddp(gradients).backward()
-    for parameter, gradient in zip(model.weights, gradients, strict=True):
-        assert torch.equal(parameter.grad, gradient)
-    assert state.state_dict()["residuals"] == {}
-    state.set_weight(1)
-    with pytest.raises(InvalidArgument, match="has weight 1"):
-        state.set_weight(0.5)
-    state.load_state_dict(state.state_dict())
-    state.close()
-
-    forced = DistributedDataParallel(Weights((80, 80), (9,)), process_group=lonely)
-    state = attach(forced, "sign1", warmup=0, force=True)
-    given, delivered = torch.zeros(80, 80).double(), torch.zeros(80, 80).double()
-    for step in range(3):
-        gradient = noise(rank, step, 80, 80)
-        forced.zero_grad()
-        forced([gradient, gradients[1]]).backward()
-        given += gradient
-        delivered += forced.module.weights[0].grad
-    residual = state.state_dict()["residuals"]["weights.0"]
-    assert residual.norm() > 1
-    assert (delivered + residual - given).norm() < 1e-6 * given.norm()
-    state.close()
-
-
-def test_a_single_rank(ranks: Callable[[int], Ranks]) -> None:
-    """Nothing happens to the bucket, unless everything is forced to run."""
-    ranks(2)(_single)

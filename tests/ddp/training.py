@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from thinwire import Error
 from thinwire.ddp import HookState, attach
 from thinwire.ddp.verify import hash_parameters
 
@@ -59,6 +62,13 @@ def attached(
     return wrapped, attach(wrapped, codec, **options)
 
 
+def error_of(function: Callable[[], Any]) -> Exception:
+    """Return the error of this library that a call must raise."""
+    with pytest.raises(Error) as raised:
+        function()
+    return raised.value
+
+
 def noise(rank: int, step: int, *shape: int) -> torch.Tensor:
     """Return random numbers that differ by rank and step."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1000 * step + rank))
@@ -90,6 +100,33 @@ def assert_replicas(model: nn.Module, group: dist.ProcessGroup | None = None) ->
     found: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(found, hash_parameters(list(model.parameters())), group=group)
     assert len(set(found)) == 1, found
+
+
+def bases_of(state: HookState) -> dict[str, np.ndarray]:
+    """Return the shared bases by the names of their parameters."""
+    return {name: vectors.numpy() for name, vectors in state.state_dict()["bases"].items()}
+
+
+def assert_same_bases(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+    """Check that two sets of bases are the same bits under the same names."""
+    assert found.keys() == wanted.keys()
+    for name, vectors in found.items():
+        assert vectors.tobytes() == wanted[name].tobytes(), name
+
+
+def assert_equal_bases(state: HookState) -> None:
+    """Check that there are bases, and that all ranks hold the same bits."""
+    everybodys: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everybodys, bases_of(state))
+    assert everybodys[0]
+    for others in everybodys[1:]:
+        assert_same_bases(others, everybodys[0])
+
+
+def codings_of(state: HookState) -> set[str]:
+    """Return how the parameters of all buckets travel."""
+    programs = [known.program for known in state._engine._planner._known.values()]
+    return {coding for program in programs for coding in program.plan.description["codecs"]}
 
 
 def assert_like_plain_ddp(

@@ -12,16 +12,15 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+from thinwire.bench._chart_style import COLOURS, INK
+
 if TYPE_CHECKING:
     from thinwire.cli._demo_results import Result
     from thinwire.cli._shaped import Link
 
-_INK = "#333333"
 _FAINT = "#888888"
-# Greys for PyTorch's ways, and for thinwire's codecs the Okabe-Ito colours, which are told apart without full
-# colour vision. Each line also has its name beside it.
+# Greys for PyTorch's ways, COLOURS for thinwire's codecs. Each line also has its name beside it.
 _BASELINE_COLOURS = ("#000000", "#666666", "#969696")
-_CODEC_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 def draw(results: Sequence[Result], link: Link, path: Path) -> None:
@@ -32,7 +31,7 @@ def draw(results: Sequence[Result], link: Link, path: Path) -> None:
         1, 2, figsize=(12.5, 5.2), gridspec_kw={"width_ratios": (1.35, 1)}, layout="constrained"
     )
     try:
-        with matplotlib.rc_context({"text.color": _INK}):
+        with matplotlib.rc_context({"text.color": INK}):
             _draw_curves(curves, [result for result in done if result.communicates], colours)
             _draw_bars(bars, done, colours)
             figure.suptitle(f"Training over a thin link. {link.describe()}", fontsize=11, x=0.01, ha="left")
@@ -60,7 +59,7 @@ def spread_labels(heights: Sequence[float], gap: float) -> list[float]:
 
 def _colours(methods: Sequence[str]) -> dict[str, str]:
     colours = {"none": _FAINT}
-    for prefix, palette in (("torch/", _BASELINE_COLOURS), ("thinwire/", _CODEC_COLOURS)):
+    for prefix, palette in (("torch/", _BASELINE_COLOURS), ("thinwire/", COLOURS)):
         family = [method for method in methods if method.startswith(prefix)]
         colours |= {method: palette[index % len(palette)] for index, method in enumerate(family)}
     return colours

@@ -18,7 +18,7 @@ def attach(ddp: DistributedDataParallel, codec: str = "int8", **options: Any) ->
     Args:
         ddp: the wrapped model, before its first backward.
         codec: see `thinwire.codecs()`.
-        **options: `scaler` and `transport` of HookState, and those of `thinwire.ddp.Options`.
+        **options: `scaler`, `network` and `transport` of HookState, and those of `thinwire.ddp.Options`.
 
     Returns the state: for `report()`, `state_dict()`, `set_weight()`. It lives as long as `ddp`.
     Raises InvalidArgument where DDP or the model would not allow it, NotBuilt for parameters on a GPU, and as

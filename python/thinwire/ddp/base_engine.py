@@ -51,12 +51,24 @@ class BaseEngine:
         raise NotImplementedError
 
     def _finish(self, job: Job) -> None:
-        """Give a bucket back to DDP."""
-        if job.left:
+        """Learn from a bucket, and give it back to DDP."""
+        if job.left or not self._learn(job):
             job.step.fail_for_good(copy.copy(self.broken or Error("the bucket was not finished")))
         if job.is_last:
             job.step.complete = True
         job.future.set_result(job.buffer)
+
+    def _learn(self, job: Job) -> bool:
+        """Learn from a bucket that all ranks have decoded alike. Say whether this rank could."""
+        if job.program is None or job.step.nonfinite:
+            return True
+        try:
+            with self.metrics.decode:
+                job.program.learn(job.buffer.data_ptr())
+        except Exception as error:
+            self._break(error)
+            return False
+        return True
 
     def _break(self, error: Exception) -> None:
         """End all communication, the first time. That releases the ranks that wait for this one."""

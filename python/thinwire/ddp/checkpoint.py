@@ -11,9 +11,19 @@ import torch
 
 from thinwire.errors import InvalidArgument
 
-VERSION = 1
-_KEYS = {"version", "step", "rank", "world_size", "loss_scale", "residuals"}
+VERSION = 2
+_KEYS = {"version", "step", "rank", "world_size", "loss_scale", "residuals", "bases"}
+_WITHOUT_BASES = 1
+"""The version before bases were saved."""
 _log = logging.getLogger("thinwire.ddp")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept for parameters, by name: a rank's own residuals, and the bases that all ranks share."""
+
+    residuals: dict[str, torch.Tensor]
+    bases: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,30 +37,34 @@ class SavedState:
     rank: int
     world_size: int
     loss_scale: float
-    residuals: dict[str, torch.Tensor]
+    kept: Kept
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values and tensors."""
-        return {"version": VERSION, **vars(self)}
+        plain = {key: value for key, value in vars(self).items() if key != "kept"}
+        return {"version": VERSION, **plain, **vars(self.kept)}
 
     @staticmethod
     def of(saved: Any) -> SavedState:
         """Read a dict that `as_dict` made. Raises InvalidArgument for anything else."""
+        if isinstance(saved, Mapping) and saved.get("version") == _WITHOUT_BASES:
+            saved = {**saved, "version": VERSION, "bases": {}}
         if not isinstance(saved, Mapping) or set(saved) != _KEYS:
             raise InvalidArgument(
                 f"this is not a state_dict of a HookState: it must have {', '.join(sorted(_KEYS))}"
             )
         if saved["version"] != VERSION:
             raise InvalidArgument(f"the state has version {saved['version']}, this release reads {VERSION}")
-        return SavedState(**{key: saved[key] for key in _KEYS - {"version"}})
+        plain = {key: saved[key] for key in _KEYS - {"version", "residuals", "bases"}}
+        return SavedState(**plain, kept=Kept(saved["residuals"], saved["bases"]))
 
 
 def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
     """Return the state of `rank` among `world_size` ranks.
 
     `saved` is one state dict, or those of several ranks. Old rank i goes to rank i mod `world_size`;
-    residuals that meet are added. What nobody brings is lost: those residuals start from zero, which is
-    logged. Raises InvalidArgument if the states do not belong together.
+    residuals that meet are added; bases are those of the first. What nobody brings is lost: those residuals
+    start from zero, which is logged. Raises InvalidArgument if the states do not belong together.
     """
     given = [saved] if isinstance(saved, Mapping) else saved
     if not isinstance(given, Sequence) or not given:
@@ -77,8 +91,8 @@ def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
             rank,
             ", ".join(map(str, lost)),
         )
-    residuals = _sum([by_rank[old].residuals for old in wanted if old in by_rank])
-    return SavedState(first.step, rank, world_size, first.loss_scale, residuals)
+    residuals = _sum([by_rank[old].kept.residuals for old in wanted if old in by_rank])
+    return SavedState(first.step, rank, world_size, first.loss_scale, Kept(residuals, first.kept.bases))
 
 
 def _sum(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -24,6 +24,7 @@ import torch
 
 from thinwire import _core
 from thinwire.ddp.base_engine import BaseEngine
+from thinwire.ddp.base_program import DTYPE_CODES
 from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.frames import (
     Aborted,
@@ -35,7 +36,7 @@ from thinwire.ddp.frames import (
 )
 from thinwire.ddp.jobs import EndItem, Item, Job, PlainItem, SlotQueue
 from thinwire.ddp.planner import Planner
-from thinwire.ddp.program import DTYPE_CODES, PieceProgram, Program
+from thinwire.ddp.program import PieceProgram, Program
 from thinwire.ddp.report import SAMPLE_EVERY, Metrics, Span, plain_bytes
 from thinwire.ddp.step import Failure
 from thinwire.ddp.verify import Verifier
@@ -126,6 +127,7 @@ class Engine(BaseEngine):
             job.step.fail(error, job.bucket)
             job.left = 0
             return
+        job.program = program
         base = job.buffer.data_ptr()
         held = frozenset(
             i for i, offset, n in program.watched if _core.is_zero(base + offset, n, program.dtype)
@@ -229,6 +231,8 @@ class Engine(BaseEngine):
                     failure = failure_of(error)
                     job.step.fail(failure.error(), job.bucket, piece.index, share.owner)
                     if isinstance(error, Error):
+                        if item.contribution.program.lessons:
+                            raise  # the others learn from this mean, and this rank could not follow them
                         # Only this rank knows; the others hear of it from its next frames.
                         self._abort = failure
         job.left -= 1

@@ -7,11 +7,12 @@ only a step that was finite on all ranks makes the written one current.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from thinwire.ddp.model import real_view
+from thinwire.ddp.model import is_dense, real_view
+from thinwire.ddp.names import Names, some
 from thinwire.errors import InvalidArgument
 
 
@@ -21,21 +22,21 @@ class Residuals:
     Args:
         dtype: torch.float32 or torch.bfloat16.
         transactional: keep two arrays a parameter, see `commit`.
-        names: all parameters that shall have a residual, with their names. None: a parameter gets its
-            residual at first use, and is named by its position in order of first use and its shape.
+        names: of parameters.
+        kept: all parameters that shall have a residual. None: a parameter gets its residual at first use.
     """
 
     def __init__(
-        self, dtype: torch.dtype, transactional: bool, names: Mapping[torch.Tensor, str] | None
+        self, dtype: torch.dtype, transactional: bool, names: Names, kept: Sequence[torch.Tensor] | None
     ) -> None:
         self.dtype = dtype
         self.transactional = transactional
-        self._names = dict(names or {})
-        self._is_complete = names is not None
+        self._names = names
+        self._is_complete = kept is not None
         self._arrays: dict[torch.Tensor, tuple[torch.Tensor, ...]] = {}
         self._loaded: dict[str, torch.Tensor] = {}
         self._current = 0
-        for parameter in self._names:
+        for parameter in kept or ():
             self._register(parameter)
 
     @property
@@ -73,20 +74,22 @@ class Residuals:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return copies of the current residuals by name, each in its parameter's shape."""
-        kept = {self.name_of(p): arrays[self._current].detach().clone() for p, arrays in self._arrays.items()}
+        kept = {
+            self._names.of(p): arrays[self._current].detach().clone() for p, arrays in self._arrays.items()
+        }
         return {**{name: entry.clone() for name, entry in self._loaded.items()}, **kept}
 
     def check(self, entries: Mapping[str, torch.Tensor]) -> None:
         """Raise InvalidArgument if `load(entries)` would not fit by name and shape. Nothing always fits."""
         if not entries or not (self._arrays or self._is_complete):
             return
-        known = {self.name_of(parameter): parameter for parameter in self._arrays}
+        known = {self._names.of(parameter): parameter for parameter in self._arrays}
         missing = [name for name in known if name not in entries]
         if missing:
-            raise InvalidArgument(f"the state has no residual for parameter {_some(missing)}")
+            raise InvalidArgument(f"the state has no residual for parameter {some(missing)}")
         unknown = [name for name in entries if name not in known]
         if unknown:
-            raise InvalidArgument(f"the state has residuals for {_some(unknown)}, which this model has not")
+            raise InvalidArgument(f"the state has residuals for {some(unknown)}, which this model has not")
         for name, parameter in known.items():
             found, wanted = tuple(entries[name].shape), tuple(real_view(parameter).shape)
             if found != wanted:
@@ -97,29 +100,21 @@ class Residuals:
         self.check(entries)
         loose = {name: entry.detach().to(self.dtype, copy=True) for name, entry in entries.items()}
         for parameter, arrays in self._arrays.items():
-            entry = loose.pop(self.name_of(parameter), None)
+            entry = loose.pop(self._names.of(parameter), None)
             if entry is None:
                 arrays[self._current].zero_()
             else:
                 arrays[self._current].copy_(entry)
         self._loaded = loose
 
-    def name_of(self, parameter: torch.Tensor) -> str:
-        """Return the parameter's name; one that has none gets it at its first call."""
-        name = self._names.get(parameter)
-        if name is None:
-            shape = "x".join(map(str, parameter.shape))
-            name = self._names[parameter] = f"{len(self._names)}:{shape}"
-        return name
-
     def _register(self, parameter: torch.Tensor) -> None:
-        name = self.name_of(parameter)
+        name = self._names.of(parameter)
         first = residual_like(parameter, self.dtype)
         if name in self._loaded:
             first.copy_(self._loaded.pop(name))
         elif self._loaded:
             raise InvalidArgument(
-                f"the loaded state has no residual for parameter {name}, but for {_some(self._loaded)}"
+                f"the loaded state has no residual for parameter {name}, but for {some(self._loaded)}"
             )
         second = [residual_like(parameter, self.dtype)] if self.transactional else []
         self._arrays[parameter] = (first, *second) if self._current == 0 else (*second, first)
@@ -131,21 +126,6 @@ def residual_like(parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     These are the parameter's own strides if it fills its memory without gaps, else contiguous ones.
     """
     real = real_view(parameter)
-    if _is_dense(real):
+    if is_dense(real):
         return torch.empty_strided(real.shape, real.stride(), dtype=dtype).zero_()
     return torch.zeros(real.shape, dtype=dtype)
-
-
-def _is_dense(tensor: torch.Tensor) -> bool:
-    """Say whether the elements fill one stretch of memory, each once."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size != 1 and stride != expected:
-            return False
-        expected *= size
-    return True
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 
 import torch
 
+from thinwire.ddp.base_program import BaseProgram
 from thinwire.ddp.frames import Contribution
 from thinwire.ddp.program import PieceProgram
 from thinwire.ddp.step import Failure, Step
@@ -30,7 +31,10 @@ class Slot:
 
 @dataclass
 class Job:
-    """One bucket on its way. `left` counts the pieces that are not done; it starts at 1 for "not cut yet"."""
+    """One bucket on its way. `left` counts the pieces that are not done; it starts at 1 for "not cut yet".
+
+    `program` is what it is reduced by, once that is known; None for a dtype that is not compressed.
+    """
 
     step: Step
     bucket: int
@@ -39,6 +43,7 @@ class Job:
     parameters: Sequence[torch.Tensor]
     future: torch.futures.Future[torch.Tensor]
     left: int = 1
+    program: BaseProgram | None = None
 
 
 @dataclass

@@ -39,6 +39,27 @@ def real_view(parameter: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(parameter.detach()) if parameter.is_complex() else parameter
 
 
+def matrix_shape(parameter: torch.Tensor) -> tuple[int, int]:
+    """Return the rows and columns of a parameter of two dimensions or more, as its gradient lies in memory.
+
+    A row belongs to one index of the outermost dimension: a convolution is (out, in * kernel).
+    """
+    real = real_view(parameter)
+    outermost = max(range(real.dim()), key=lambda i: (real.stride(i), real.shape[i], -i))
+    rows = real.shape[outermost] if is_dense(real) else real.shape[0]
+    return rows, real.numel() // max(rows, 1)
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Say whether the elements fill one stretch of memory, each once."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
 def check_device(subject: str, tensor: torch.Tensor) -> None:
     """Raise NotBuilt for a tensor that is not on the CPU."""
     if tensor.device.type != "cpu":

@@ -16,12 +16,12 @@ import torch
 
 from thinwire import _core
 from thinwire.ddp.base_engine import BaseEngine
+from thinwire.ddp.base_program import DTYPE_CODES
 from thinwire.ddp.frames import check_weights
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.native_program import NativeProgram
 from thinwire.ddp.native_wire import NativeWire
 from thinwire.ddp.planner import Planner
-from thinwire.ddp.program import DTYPE_CODES
 from thinwire.ddp.report import SAMPLE_EVERY, Metrics
 from thinwire.ddp.verify import Verifier
 from thinwire.errors import Error, InvalidArgument, Timeout, TransportError, error_of_number
@@ -105,6 +105,7 @@ class NativeEngine(BaseEngine):
             self._reduce_plainly(job)
             return None
         program = self._planner.program(job.bucket, buffer, job.parameters, step.number)
+        job.program = program
         base = buffer.data_ptr()
         held = bytearray(len(program.parameters))
         for i, offset, count in program.watched:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
+from torch import nn
 
 from thinwire import _core
 from thinwire._codecs import codec as make_codec
-from thinwire.ddp.policy import Policy, default_warmup
+from thinwire._membership import Options as Network
+from thinwire.ddp.policy import (
+    DEFAULT_RANKS,
+    SIGN1_BLOCK_WITH_BASIS,
+    Policy,
+    check_rank,
+    default_warmup,
+    protected_parameters,
+)
 from thinwire.errors import InvalidArgument
 
 RESIDUAL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -26,7 +36,10 @@ class Options:
             `thinwire.codecs()`.
         transport: "native" (thinwire's own links), "c10d" (Gloo), or "auto", which takes native.
         small: matrices with fewer values than this go in 16 bit, as all one-dimensional parameters do.
-        warmup: steps of int4 at the start. None: 40 for sign1 and topk, 0 for the others.
+        basis: vectors of the basis that ranks share for each matrix (`docs/basis.md`); 0 for none. None: 8
+            for sign1 and topk, 4 for int2 and ternary, else 0.
+        warmup: steps of int4 at the start. None: 10 with a basis, 40 for int2, ternary, sign1 and topk
+            without one, else 0.
         feedback: keep what a codec loses and send it with the next step (codecs under 16 bit).
         residual_dtype: "float32", or "bfloat16" for half the memory.
         nonfinite: "propagate" lets NaN and infinity arrive as NaN on all ranks; "raise" raises NonFinite on
@@ -41,6 +54,7 @@ class Options:
     codec: str = "int8"
     transport: str = "auto"
     small: int = 4096
+    basis: int | None = None
     warmup: int | None = None
     feedback: bool = True
     residual_dtype: str = "float32"
@@ -69,6 +83,8 @@ class Options:
         _one_of("transport", self.transport, TRANSPORTS)
         for name in ("small", "verify_every", "seed"):
             _at_least(name, getattr(self, name), int, 0)
+        if self.basis is not None:
+            check_rank(self.basis)
         if self.warmup is not None:
             _at_least("warmup", self.warmup, int, 0)
         for name in ("timeout", "deadline"):
@@ -85,16 +101,37 @@ class Options:
     @property
     def spec(self) -> _core.CodecSpec:
         """The codec with its parameters."""
-        return make_codec(self.codec).spec
+        spec = make_codec(self.codec).spec
+        if spec.name == "sign1" and self.rank and "block" not in self.codec:
+            return _core.CodecSpec("sign1", block=SIGN1_BLOCK_WITH_BASIS)
+        return spec
 
-    def policy(self, protected: frozenset[torch.Tensor]) -> Policy:
-        """Return the codec policy; `protected` are the embeddings and the head."""
-        warmup = default_warmup(self.spec) if self.warmup is None else self.warmup
-        return Policy(self.spec, self.small, warmup, self.feedback, protected)
+    @property
+    def rank(self) -> int:
+        """The vectors of the matrices' bases."""
+        return DEFAULT_RANKS.get(make_codec(self.codec).spec.name, 0) if self.basis is None else self.basis
+
+    def policy(self, modules: Iterable[nn.Module]) -> Policy:
+        """Return the codec policy of a model with these modules."""
+        spec, rank = self.spec, self.rank
+        protected = frozenset() if rank else protected_parameters(spec, modules)
+        warmup = default_warmup(spec, rank) if self.warmup is None else self.warmup
+        return Policy(
+            spec, self.small, warmup, self.feedback, protected, rank, is_rank_given=self.basis is not None
+        )
 
     def description(self) -> dict[str, Any]:
         """Return what all ranks must have in common."""
         return {**asdict(self), "codec": str(self.spec), "wire version": _core.WIRE_VERSION}
+
+
+def check_network(network: Mapping[str, Any], options: Options) -> None:
+    """Raise InvalidArgument unless a communicator takes these options, and the hook makes one."""
+    if not options.is_native:
+        raise InvalidArgument("network is for thinwire's own links; leave it out with transport='c10d'")
+    names = [field.name for field in fields(Network)]
+    if unknown := [name for name in network if name not in names]:
+        raise InvalidArgument(f"network has {', '.join(map(repr, unknown))}; it takes {', '.join(names)}")
 
 
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -3,7 +3,8 @@
 A bucket is a row of parameters. It is cut into *pieces*, which go through the pipeline one after another.
 Each piece is cut into one *share* a rank: its owner adds that share up. A share is a row of *segments*, each
 a parameter or a part of one, which one codec encodes; a share travels in one frame. A parameter is cut only
-at multiples of `ALIGN` values from its start, so that a codec's blocks lie the same way wherever a cut falls.
+at multiples of `ALIGN` and of its codec's block from its start, so that blocks lie the same way wherever a
+cut falls; a matrix that has a shared basis is cut between rows.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
 from thinwire import _core
-from thinwire._core import CodecSpec, Layout
+from thinwire._core import Basis, CodecSpec, Layout
 
 ALIGN = 1024
-"""Cuts inside a parameter are at multiples of this, or of the codec's block where that is larger."""
+"""Cuts inside a parameter are at multiples of this and of the codec's block."""
 SLOT_ALIGN = 64
 """Frames start at multiples of this in a buffer."""
 MIN_SLOT = 512
@@ -46,13 +47,51 @@ def native_limits(world_size: int) -> Limits:
 
 
 @dataclass(frozen=True)
+class BasisShape:
+    """Of a matrix's shared basis: `rank` vectors of `columns` values."""
+
+    rank: int
+    columns: int
+
+    @property
+    def bytes_per_value(self) -> float:
+        """What the coefficients add to a frame, about."""
+        return self.rank / self.columns
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a parameter travels: by a codec, and along a shared basis if it has one."""
+
+    codec: CodecSpec
+    basis: BasisShape | None = None
+
+    @property
+    def align(self) -> int:
+        """What cuts inside the parameter are multiples of, in values."""
+        if self.basis is not None:
+            return self.basis.columns * math.ceil(ALIGN / self.basis.columns)
+        return math.lcm(ALIGN, int(self.codec.params.get("block", 1)))
+
+    def bytes_per_value(self, size: int) -> float:
+        """Return what a value costs in a frame of `size` values, about."""
+        coefficients = self.basis.bytes_per_value if self.basis is not None else 0.0
+        return self.codec.resolve(size).payload_bytes(size) / max(size, 1) + coefficients
+
+    def description(self) -> str:
+        """Return what ranks compare."""
+        basis = f", basis of {self.basis.rank} x {self.basis.columns}" if self.basis is not None else ""
+        return f"{self.codec}{basis}"
+
+
+@dataclass(frozen=True)
 class Segment:
     """`count` values of the bucket's parameter number `parameter`, from its value `offset` on."""
 
     parameter: int
     offset: int
     count: int
-    codec: CodecSpec
+    coding: Coding
 
 
 @dataclass(frozen=True)
@@ -68,9 +107,15 @@ class Share:
         """Values in the share."""
         return sum(segment.count for segment in self.segments)
 
-    def layout(self, plan_id: int) -> Layout:
-        """Return the layout of the frame that carries this share."""
-        return Layout([(segment.count, segment.codec) for segment in self.segments], plan_id)
+    def layout(self, plan_id: int, bases: Mapping[int, Basis]) -> Layout:
+        """Return the layout of the frame that carries this share; `bases` are by parameter."""
+        return Layout(
+            [
+                (s.count, s.coding.codec, bases[s.parameter]) if s.coding.basis else (s.count, s.coding.codec)
+                for s in self.segments
+            ],
+            plan_id,
+        )
 
 
 @dataclass(frozen=True)
@@ -119,22 +164,22 @@ def _cut(spans: Sequence[_Span], costs: Sequence[float], aligns: Sequence[int], 
 
 
 def cut_bucket(
-    sizes: Sequence[int], codecs: Sequence[CodecSpec], world_size: int, limits: Limits = C10D_LIMITS
+    sizes: Sequence[int], codings: Sequence[Coding], world_size: int, limits: Limits = C10D_LIMITS
 ) -> tuple[Piece, ...]:
     """Cut a bucket into pieces and shares.
 
     Args:
         sizes: the number of values of each parameter, in the order of the bucket.
-        codecs: the codec of each parameter.
+        codings: how each parameter travels.
         world_size: the number of ranks, each of which owns a share of every piece.
         limits: of a piece.
 
     Every value lies in exactly one segment; the shares of a piece cost about the same number of compressed
     bytes.
     """
-    rates = [_bytes_per_value(size, codec) for size, codec in zip(sizes, codecs, strict=True)]
+    rates = [coding.bytes_per_value(size) for size, coding in zip(sizes, codings, strict=True)]
     loads = [max(rate / limits.piece_bytes, 1 / limits.piece_values) for rate in rates]
-    aligns = [max(ALIGN, int(codec.params.get("block", 0))) for codec in codecs]
+    aligns = [coding.align for coding in codings]
     starts = list(accumulate(sizes, initial=0))
     spans = [_Span(i, starts[i], 0, size) for i, size in enumerate(sizes) if size]
     if not spans:
@@ -147,21 +192,17 @@ def cut_bucket(
             continue
         bounds = pairwise(_cut(inside, rates, aligns, world_size))
         shares = (
-            Share(r, start, _segments(inside, start, stop, codecs)) for r, (start, stop) in enumerate(bounds)
+            Share(r, start, _segments(inside, start, stop, codings)) for r, (start, stop) in enumerate(bounds)
         )
         pieces.append(Piece(tuple(shares)))
     return tuple(pieces)
 
 
-def _bytes_per_value(size: int, codec: CodecSpec) -> float:
-    return codec.resolve(size).payload_bytes(size) / max(size, 1)
-
-
 def _segments(
-    spans: Sequence[_Span], start: int, stop: int, codecs: Sequence[CodecSpec]
+    spans: Sequence[_Span], start: int, stop: int, codings: Sequence[Coding]
 ) -> tuple[Segment, ...]:
     inside = _clip(spans, start, stop)
-    return tuple(Segment(s.parameter, s.offset, s.count, codecs[s.parameter]) for s in inside)
+    return tuple(Segment(s.parameter, s.offset, s.count, codings[s.parameter]) for s in inside)
 
 
 @dataclass(frozen=True)
@@ -188,15 +229,15 @@ class Plan:
 
 def make_plan(
     sizes: Sequence[int],
-    codecs: Sequence[CodecSpec],
+    codings: Sequence[Coding],
     world_size: int,
     description: dict[str, Any],
     limits: Limits = C10D_LIMITS,
 ) -> Plan:
     """Return the plan of a bucket. What else must agree across ranks is in `description`."""
-    cut = {"values": list(sizes), "codecs": [str(codec) for codec in codecs], "align": ALIGN}
+    cut = {"values": list(sizes), "codecs": [coding.description() for coding in codings], "align": ALIGN}
     whole = {"piece bytes": limits.piece_bytes, "piece values": limits.piece_values, "ranks": world_size}
-    return Plan(cut_bucket(sizes, codecs, world_size, limits), {**description, **cut, **whole})
+    return Plan(cut_bucket(sizes, codings, world_size, limits), {**description, **cut, **whole})
 
 
 def canonical_json(value: Any) -> bytes:

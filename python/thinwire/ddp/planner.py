@@ -9,21 +9,15 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from thinwire import _core
+from thinwire.ddp.base_program import BaseProgram, Bound
 from thinwire.ddp.model import real_view
 from thinwire.ddp.plan import Limits, Plan, make_plan
 from thinwire.ddp.policy import Policy
 from thinwire.errors import Error, InvalidArgument
 
-
-class BoundPlan(Protocol):
-    """A plan bound to memory, as one of the transports wants it."""
-
-    parameters: tuple[torch.Tensor, ...]
-
-
-ProgramT = TypeVar("ProgramT", bound=BoundPlan)
-Binder = Callable[[Plan, int, Sequence[torch.Tensor], Sequence[bool], torch.dtype], ProgramT]
-"""Makes a program of a plan, a bucket's number, its parameters, which of these keep a residual, a dtype."""
+ProgramT = TypeVar("ProgramT", bound=BaseProgram)
+Binder = Callable[[Plan, int, Bound], ProgramT]
+"""Makes a program of a plan, a bucket's number, and what is bound to the plan."""
 
 
 class Agreeing(Protocol):
@@ -92,16 +86,22 @@ class Planner(Generic[ProgramT]):
             "wire version": _core.WIRE_VERSION,
             "failure": None,
         }
-        sizes = [real_view(parameter).numel() for parameter in parameters]
-        codecs = [self._policy.codec_of(parameter, buffer.dtype, warm) for parameter in parameters]
-        keeps = [self._policy.keeps_residual(parameter) for parameter in parameters]
-        plan = make_plan(sizes, codecs, self._wire.size, description, self._limits)
         failure, program = None, None
+        plan = Plan((), description)
         try:
+            bound = Bound(
+                parameters,
+                [self._policy.keeps_residual(parameter) for parameter in parameters],
+                [self._policy.basis_of(parameter) for parameter in parameters],
+                buffer.dtype,
+            )
+            sizes = [real_view(parameter).numel() for parameter in parameters]
+            codings = [self._policy.coding_of(parameter, buffer.dtype, warm) for parameter in parameters]
+            plan = make_plan(sizes, codings, self._wire.size, description, self._limits)
             if sum(sizes) != buffer.numel():
                 found, wanted = buffer.numel(), sum(sizes)
                 raise InvalidArgument(f"bucket {bucket} has {found} values, its parameters {wanted}")
-            program = self._bind(plan, bucket, parameters, keeps, buffer.dtype)
+            program = self._bind(plan, bucket, bound)
         except Error as error:
             failure = error
         # A rank that failed still takes part: all ranks hear of it here, and none waits for its frames.

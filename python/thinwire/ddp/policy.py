@@ -1,8 +1,8 @@
 """Which codec a parameter's gradient gets.
 
 Most of a model's values lie in a few matrices; these take the codec that was asked for. The rest is cheap to
-send well, and costs much when it is not: biases, norms and small matrices go in 16 bit, and under sign1 and
-topk the embeddings and the output head in int8.
+send well, and costs much when it is not: biases, norms and small matrices go in 16 bit, and under the
+coarsest codecs the embeddings and the output head in int8.
 """
 
 from __future__ import annotations
@@ -13,15 +13,27 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from thinwire._core import CodecSpec
+from thinwire._core import GREATEST_BASIS_RANK, CodecSpec
+from thinwire.ddp.model import matrix_shape
+from thinwire.ddp.plan import BasisShape, Coding
+from thinwire.errors import InvalidArgument
 
 BITS_16_RATIO = 2.0
 """A codec that shrinks fp32 by no more than this is exact enough to need neither residual nor policy."""
-COARSEST_CODECS = ("sign1", "topk")
-"""Codecs that start with WARMUP_STEPS of WARMUP_CODEC, and leave embeddings and head to PROTECTED_CODEC."""
-WARMUP_STEPS = 40
+COARSEST_CODECS = ("int2", "ternary", "sign1", "topk")
+"""Codecs that start with steps of WARMUP_CODEC and, without a basis, leave embeddings and head to
+PROTECTED_CODEC."""
+DEFAULT_RANKS = {"int2": 4, "ternary": 4, "sign1": 8, "topk": 8}
+"""The vectors of a shared basis that these codecs take unless told otherwise."""
+WARMUP_STEPS, WARMUP_STEPS_WITH_BASIS = 40, 10
 WARMUP_CODEC = CodecSpec("int4")
 PROTECTED_CODEC = CodecSpec("int8")
+SIGN1_BLOCK_WITH_BASIS = 1024
+"""A basis takes up what the finer scales of shorter blocks are for."""
+COLUMNS_A_VECTOR = 8
+"""A matrix has no more vectors than columns divided by this: coefficients then cost at most a bit a value."""
+MOST_COLUMNS = 1 << 15
+"""A matrix with longer rows has no basis: a slice would hold too few of them."""
 _SIXTEEN_BIT = {torch.float16: CodecSpec("fp16"), torch.bfloat16: CodecSpec("bf16")}
 
 
@@ -31,7 +43,8 @@ class Policy:
 
     `codec` is what was asked for, `small` the number of values below which a parameter goes in 16 bit,
     `warmup` the number of steps of int4 at the start, `feedback` whether residuals are wanted, `protected`
-    the embeddings and the head (by identity, not by name).
+    the embeddings and the head (by identity, not by name), `rank` the vectors of the matrices' bases, and
+    `is_rank_given` whether somebody asked for just so many.
     """
 
     codec: CodecSpec
@@ -39,6 +52,8 @@ class Policy:
     warmup: int
     feedback: bool
     protected: frozenset[torch.Tensor]
+    rank: int = 0
+    is_rank_given: bool = False
 
     @property
     def is_coarse(self) -> bool:
@@ -64,13 +79,50 @@ class Policy:
             return PROTECTED_CODEC
         return self.codec if warm else WARMUP_CODEC
 
+    def basis_of(self, parameter: torch.Tensor) -> BasisShape | None:
+        """Return the shape of a parameter's shared basis; None where it would cost more than it brings.
+
+        Raises InvalidArgument where more vectors were asked for than the matrix has rows or columns.
+        """
+        if not self.rank or not self.is_coarse or self._is_small(parameter) or parameter in self.protected:
+            return None
+        rows, columns = matrix_shape(parameter)
+        if self.is_rank_given and self.rank > min(rows, columns):
+            raise InvalidArgument(
+                f"basis={self.rank} is above the sides of a parameter of shape {tuple(parameter.shape)}"
+                f" ({rows} x {columns}); take fewer vectors, or a greater `small`"
+            )
+        rank = min(self.rank, columns // COLUMNS_A_VECTOR, rows // 2)
+        return BasisShape(rank, columns) if rank > 0 and columns <= MOST_COLUMNS else None
+
+    def check_basis(self, name: str, parameter: torch.Tensor) -> None:
+        """Raise InvalidArgument, with this name, where `basis_of` would."""
+        try:
+            self.basis_of(parameter)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{name}: {error}") from error
+
+    def coding_of(self, parameter: torch.Tensor, dtype: torch.dtype, warm: bool) -> Coding:
+        """Return how the gradient of a parameter travels. A basis is learnt in the warm-up, used after it."""
+        return Coding(self.codec_of(parameter, dtype, warm), self.basis_of(parameter) if warm else None)
+
     def _is_small(self, parameter: torch.Tensor) -> bool:
         return parameter.dim() <= 1 or parameter.numel() < self.small
 
 
-def default_warmup(codec: CodecSpec) -> int:
+def default_warmup(codec: CodecSpec, rank: int) -> int:
     """Return the steps of int4 a codec starts with unless told otherwise."""
-    return WARMUP_STEPS if codec.name in COARSEST_CODECS else 0
+    if codec.name not in COARSEST_CODECS:
+        return 0
+    return WARMUP_STEPS_WITH_BASIS if rank else WARMUP_STEPS
+
+
+def check_rank(rank: int) -> None:
+    """Raise InvalidArgument for a number of vectors that no basis has."""
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank <= GREATEST_BASIS_RANK:
+        raise InvalidArgument(
+            f"basis is {rank!r}; it must be a number of vectors up to {GREATEST_BASIS_RANK}, or 0 for none"
+        )
 
 
 def protected_parameters(codec: CodecSpec, modules: Iterable[nn.Module]) -> frozenset[torch.Tensor]:

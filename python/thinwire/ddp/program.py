@@ -7,31 +7,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
 from thinwire import _core
 from thinwire._core import Header, Layout
-from thinwire.ddp.feedback import Residuals
-from thinwire.ddp.model import real_view
+from thinwire.ddp.base_program import DTYPE_CODES, BaseProgram, Bound, Identity, ResidualAddresses, starts_of
+from thinwire.ddp.memory import Memory
 from thinwire.ddp.plan import Piece, Plan, Share, slot_bytes
 
 TO_OWNER, FROM_OWNER = 1, 2
 """The phases of a frame."""
-DTYPE_CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-"""The dtypes that are compressed, by their number in a frame."""
 FP32 = DTYPE_CODES[torch.float32]
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who sends: the job's random number, the rank, the number of ranks, the seed of stochastic rounding."""
-
-    group: int
-    rank: int
-    size: int
-    seed: int
 
 
 class ShareProgram:
@@ -58,16 +45,22 @@ class ShareProgram:
     )
 
     def __init__(
-        self, share: Share, layout: Layout, item_bytes: int, addresses: _Addresses, header: Header, seed: int
+        self,
+        share: Share,
+        layout: Layout,
+        item_bytes: int,
+        residuals: ResidualAddresses,
+        header: Header,
+        seed: int,
     ):
         self.owner = share.owner
         self.layout = layout
         self.slot = slot_bytes(layout.frame_bytes)
         self.offset = share.start * item_bytes
-        self.residuals = residual_addresses(share, addresses.by_parameter, addresses.item_bytes)
+        self.residuals = residuals
         self.header = header
         self._parameters = tuple(segment.parameter for segment in share.segments)
-        self._stochastic = any(s.codec.params.get("rounding") == "stochastic" for s in share.segments)
+        self._stochastic = any(s.coding.codec.params.get("rounding") == "stochastic" for s in share.segments)
         self._key_seed = seed
 
     def held(self, parameters: frozenset[int]) -> list[bool] | None:
@@ -121,12 +114,11 @@ class PieceProgram:
         self.slot = max(share.slot for share in shares)
 
 
-class Program:
-    """A bucket's plan, bound to this rank's residuals.
+class Program(BaseProgram):
+    """A bucket's plan, bound to this rank's residuals and to the shared bases.
 
-    Attributes:
-        parameters: the parameters in the order of the bucket, kept alive.
-        watched: (number, offset in bytes, values) of the parameters that have a residual.
+    Attributes besides those of `BaseProgram`:
+        pieces: the pieces of the bucket, in order.
         scratch_values: the most values of a share this rank adds up.
     """
 
@@ -134,65 +126,28 @@ class Program:
         self,
         plan: Plan,
         bucket: int,
-        parameters: Sequence[torch.Tensor],
-        keeps: Sequence[bool],
-        dtype: torch.dtype,
-        residuals: Residuals,
+        bound: Bound,
+        memory: Memory,
         me: Identity,
     ) -> None:
-        self.plan = plan
-        self.parameters = tuple(parameters)
-        self.dtype = DTYPE_CODES[dtype]
-        item = dtype.itemsize
-        sizes = [real_view(parameter).numel() for parameter in parameters]
-        starts = starts_of(sizes)
-        self.watched = [(i, starts[i] * item, sizes[i]) for i, kept in enumerate(keeps) if kept]
-        addresses = {i: residuals.addresses(parameters[i]) for i, _, _ in self.watched}
-        bound = _Addresses(addresses, residuals.dtype.itemsize)
-        self.pieces = [self._piece(i, piece, bucket, item, bound, me) for i, piece in enumerate(plan.pieces)]
+        super().__init__(plan, bound, memory)
+        self.pieces = [
+            self._piece(index, piece, bucket, bound.dtype.itemsize, me)
+            for index, piece in enumerate(plan.pieces)
+        ]
         self.scratch_values = max((p.mine.layout.count for p in self.pieces if p.mine), default=0)
 
-    def _piece(
-        self, index: int, piece: Piece, bucket: int, item: int, addresses: _Addresses, me: Identity
-    ) -> PieceProgram:
+    def _piece(self, index: int, piece: Piece, bucket: int, item_bytes: int, me: Identity) -> PieceProgram:
         shares = []
         for share in piece.shares:
             if share.count == 0:
                 continue
             phase = FROM_OWNER if share.owner == me.rank else TO_OWNER
             header = Header(group=me.group, bucket=bucket, slice=index, sender=me.rank, phase=phase)
-            seed = _core.xxh3_64(struct.pack("<QIIII", me.seed, me.rank, bucket, index, share.owner))
-            layout = share.layout(self.plan.plan_id)
-            shares.append(ShareProgram(share, layout, item, addresses, header, seed))
+            seed = me.key_seed(bucket, index, share.owner)
+            layout = self._layout_of(share)
+            shares.append(ShareProgram(share, layout, item_bytes, self._residuals_of(share), header, seed))
         return PieceProgram(index, shares, me)
-
-
-@dataclass(frozen=True)
-class _Addresses:
-    """Addresses of both residual arrays by parameter number, and the bytes of a residual."""
-
-    by_parameter: dict[int, tuple[int, int]]
-    item_bytes: int
-
-
-def residual_addresses(
-    share: Share, by_parameter: dict[int, tuple[int, int]], item_bytes: int
-) -> tuple[list[int] | None, list[int] | None]:
-    """Return the address of each segment's residual in both arrays of `Residuals` (0: it has none).
-
-    `by_parameter` has the addresses of the parameters' residuals by number. None if no segment has one.
-    """
-    if not any(segment.parameter in by_parameter for segment in share.segments):
-        return None, None
-
-    def of_array(which: int) -> list[int]:
-        found = []
-        for segment in share.segments:
-            base = by_parameter.get(segment.parameter)
-            found.append(base[which] + segment.offset * item_bytes if base else 0)
-        return found
-
-    return of_array(0), of_array(1)
 
 
 def _offsets(sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -200,12 +155,3 @@ def _offsets(sizes: Sequence[int]) -> list[tuple[int, int]]:
     return [
         (rank, start) for rank, (start, size) in enumerate(zip(starts_of(sizes), sizes, strict=True)) if size
     ]
-
-
-def starts_of(sizes: Sequence[int]) -> list[int]:
-    """Return where each begins if they are laid out one after another."""
-    starts, total = [], 0
-    for size in sizes:
-        starts.append(total)
-        total += size
-    return starts

@@ -174,7 +174,10 @@ class Report:
                 "error of one encoding",
                 "not sampled yet" if v["relative_error"] is None else f"{v['relative_error']:.2%}",
             ),
-            ("memory", f"residuals {_bytes(v['residual_bytes'])}, buffers {_bytes(v['buffer_bytes'])}"),
+            (
+                "memory",
+                ", ".join(f"{of} {_bytes(v[key])}" for of, key in _MEMORY.items()),
+            ),
             ("steps not finite", str(v["nonfinite_steps"])),
             *[(_STAGES[stage], f"{seconds * 1e3:.2f} ms a step") for stage, seconds in v["seconds"].items()],
             ("verdict", _verdict(v)),
@@ -187,6 +190,7 @@ WORTH_SAYING = 0.1
 """Another bucket size is recommended if it would save more than this part of a step."""
 BACKWARD_SHARE = 0.6
 """The part of a step's computation that backward is taken to be where it cannot be seen."""
+_MEMORY = {"residuals": "residual_bytes", "bases": "basis_bytes", "buffers": "buffer_bytes"}
 _STAGES = {
     "step": "step",
     "encode": "encode",

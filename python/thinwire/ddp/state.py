@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,19 +14,23 @@ from torch import nn
 
 from thinwire._rendezvous import require_equal
 from thinwire.ddp.base_engine import BaseEngine
+from thinwire.ddp.base_program import DTYPE_CODES, Identity
+from thinwire.ddp.base_wire import BaseWire
+from thinwire.ddp.bases import Bases, digest
 from thinwire.ddp.checkpoint import SavedState, merge_states
 from thinwire.ddp.engine import Engine
 from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.group import member_of
+from thinwire.ddp.memory import Memory
 from thinwire.ddp.model import check_model, named_parameters, real_view, unwrap
+from thinwire.ddp.names import Names
 from thinwire.ddp.native_engine import NativeEngine
 from thinwire.ddp.native_program import NativeProgram
 from thinwire.ddp.native_wire import NativeWire
-from thinwire.ddp.options import RESIDUAL_DTYPES, Options
+from thinwire.ddp.options import RESIDUAL_DTYPES, Options, check_network
 from thinwire.ddp.plan import C10D_LIMITS, native_limits
 from thinwire.ddp.planner import Planner
-from thinwire.ddp.policy import protected_parameters
-from thinwire.ddp.program import DTYPE_CODES, Identity, Program
+from thinwire.ddp.program import Program
 from thinwire.ddp.report import Metrics, Report
 from thinwire.ddp.stepper import Stepper
 from thinwire.ddp.verify import Verifier
@@ -43,11 +47,14 @@ class HookState:
         codec: how gradients are sent; "int8", "int4", "sign1", "topk:density=0.01", ... see
             `thinwire.codecs()`.
         model: the model, or its DDP wrapper: gives parameters their names in `state_dict`, and finds
-            embeddings and output head for sign1 and topk. `attach` passes it.
+            embeddings and output head for codecs below int4. `attach` passes it.
         process_group: that of the DDP module; None for the default group.
         transport: "auto", "native" or "c10d".
         scaler: the torch.amp.GradScaler in use, if any: a step it skips leaves the residuals alone, and they
             follow its scale.
+        network: how the native transport connects the ranks, as `thinwire.Communicator` takes it: links,
+            secret, tls, interface, ports, sockets, congestion, pacing, site. What is left out follows the
+            environment variables. Not with transport="c10d".
         **options: see `thinwire.ddp.Options`.
 
     Raises InvalidArgument (on all ranks if they were told different things), NotBuilt, Timeout (naming the
@@ -61,9 +68,12 @@ class HookState:
         process_group: dist.ProcessGroup | None = None,
         transport: str = "auto",
         scaler: Any = None,
+        network: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self.options = Options.parse({"codec": str(codec), "transport": transport, **options})
+        if network is not None:
+            check_network(network, self.options)
         group = member_of(process_group)
         self._rank, self._world_size = group.rank(), group.size()
         if scaler is not None and not scaler.is_enabled():
@@ -71,21 +81,20 @@ class HookState:
         inner = None if model is None else unwrap(model)
         if inner is not None:
             check_model(inner)
-        self._policy = self.options.policy(
-            protected_parameters(self.options.spec, inner.modules() if inner else ())
-        )
-        self._residuals = self._make_residuals(inner, scaler is not None)
+        self._policy = self.options.policy(inner.modules() if inner else ())
+        self._memory = self._make_memory(inner, scaler is not None)
         self._metrics = Metrics()
-        self._wire: Wire | NativeWire | None = None
+        self._wire: BaseWire | None = None
         self._engine: BaseEngine | None = None
         if self._world_size > 1 or self.options.force:
             told = {**self.options.description(), "scaler": scaler is not None, "model": inner is not None}
-            make_wire: Callable[..., Wire | NativeWire] = NativeWire if self.options.is_native else Wire
-            self._wire = make_wire(group, told, self.options.timeout, self.options.deadline)
-            self._engine = self._make_engine(self._wire, inner)
+            native = partial(NativeWire, network=network or {})
+            make_wire: Callable[..., Wire | NativeWire] = native if self.options.is_native else Wire
+            wire = make_wire(group, told, self.options.timeout, self.options.deadline)
+            self._wire, self._engine = wire, self._make_engine(wire, inner)
             weakref.finalize(self, self._engine.close)
         strict = self.options.nonfinite == "raise"
-        self.stepper = Stepper(self._engine, self._residuals, self._metrics, self._world_size, scaler, strict)
+        self.stepper = Stepper(self._engine, self._memory, self._metrics, self._world_size, scaler, strict)
         """Used by `comm_hook`."""
 
     def set_weight(self, weight: float) -> None:
@@ -105,15 +114,16 @@ class HookState:
         self.stepper.weight = float(weight)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return this rank's state between two steps: the step's number, and copies of its residuals.
+        """Return this rank's state between two steps: the step's number, copies of its residuals and bases.
 
-        These are named after their parameters. A residual has the shape of its parameter. Every rank's
-        differs. To resume bit by bit, save and load each rank's own.
+        These are named after their parameters. A residual has the shape of its parameter, and every rank's
+        differs; a basis is (vectors, columns), the same on all ranks. To resume bit by bit, save and load
+        each rank's own.
         """
         self.stepper.settle()
         stepper = self.stepper
         saved = SavedState(
-            stepper.number, self._rank, self._world_size, stepper.loss_scale, self._residuals.state()
+            stepper.number, self._rank, self._world_size, stepper.loss_scale, self._memory.state()
         )
         return saved.as_dict()
 
@@ -122,7 +132,7 @@ class HookState:
 
         `state_dict` is this rank's own, or a list of those of several former ranks, whose number may differ:
         old rank i goes to rank i mod the number of ranks, and residuals that meet are added. Another rank's
-        alone gives the step number; residuals then start from zero, which is logged.
+        alone gives the step number and the bases; residuals then start from zero, which is logged.
 
         Raises InvalidArgument on all ranks, and changes nothing, if names or shapes do not fit or ranks load
         different steps; Timeout naming the ranks that did not call it.
@@ -132,7 +142,7 @@ class HookState:
         try:
             merged = merge_states(state_dict, self._rank, self._world_size)
             if self._engine is not None:
-                self._residuals.check(merged.residuals)
+                self._memory.check(merged.kept)
         except InvalidArgument as error:
             failure = str(error)
         self._agree_to_load(merged, failure)
@@ -144,7 +154,8 @@ class HookState:
         self.stepper.settle()
         self.stepper.raise_pending()
         values = {"codec": str(self._policy.codec), "world_size": self._world_size, **self._metrics.summary()}
-        values["residual_bytes"] = self._residuals.nbytes
+        values["residual_bytes"] = self._memory.residuals.nbytes
+        values["basis_bytes"] = self._memory.bases.nbytes
         values["buffer_bytes"] = self._engine.buffer_bytes if self._engine is not None else 0
         return Report(values)
 
@@ -158,18 +169,22 @@ class HookState:
             self._engine.close()
         self.stepper.raise_pending()
 
-    def _make_residuals(self, model: nn.Module | None, transactional: bool) -> Residuals:
-        names = None
+    def _make_memory(self, model: nn.Module | None, transactional: bool) -> Memory:
+        kept, names = None, Names(None)
         if model is not None:
-            kept = self._policy.keeps_residual
-            named = named_parameters(model).items() if self._world_size > 1 or self.options.force else ()
-            names = {p: name for name, p in named if real_view(p).dtype in DTYPE_CODES and kept(p)}
-        return Residuals(RESIDUAL_DTYPES[self.options.residual_dtype], transactional, names)
+            named = named_parameters(model) if self._world_size > 1 or self.options.force else {}
+            names = Names({parameter: name for name, parameter in named.items()})
+            coded = {name: p for name, p in named.items() if real_view(p).dtype in DTYPE_CODES}
+            kept = [p for p in coded.values() if self._policy.keeps_residual(p)]
+            for name, parameter in coded.items():
+                self._policy.check_basis(name, parameter)
+        residuals = Residuals(RESIDUAL_DTYPES[self.options.residual_dtype], transactional, names, kept)
+        return Memory(residuals, Bases(names, self.options.seed))
 
     def _make_engine(self, wire: Wire | NativeWire, model: nn.Module | None) -> BaseEngine:
         named = list(named_parameters(model).items()) if model is not None else None
         identity = Identity(wire.nonce, self._rank, self._world_size, self.options.seed)
-        residuals = self._residuals  # nothing the engine holds may hold this state
+        memory = self._memory  # nothing the engine holds may hold this state
 
         def verifier(planner: Planner[Any]) -> Verifier:
             parameters = planner.parameters if named is None else lambda: named
@@ -177,11 +192,11 @@ class HookState:
 
         if isinstance(wire, NativeWire):
             rank, limits = wire.communicator.native, native_limits(self._world_size)
-            bind_native = partial(NativeProgram, rank, residuals=residuals, me=identity)
+            bind_native = partial(NativeProgram, rank, memory=memory, me=identity)
             native = Planner(self._policy, wire, limits, bind_native)
             return NativeEngine(wire, native, verifier(native), self._metrics)
-        c10d = Planner(self._policy, wire, C10D_LIMITS, partial(Program, residuals=residuals, me=identity))
-        return Engine(wire, c10d, self._residuals, verifier(c10d), self._metrics)
+        c10d = Planner(self._policy, wire, C10D_LIMITS, partial(Program, memory=memory, me=identity))
+        return Engine(wire, c10d, memory.residuals, verifier(c10d), self._metrics)
 
     def _agree_to_load(self, merged: SavedState | None, failure: str | None) -> None:
         """Raise InvalidArgument if a rank cannot load, or if they would go on at different steps."""
@@ -189,6 +204,7 @@ class HookState:
             "failure": failure,
             "step": merged and merged.step,
             "loss scale": merged and merged.loss_scale,
+            "bases": merged and digest(merged.kept.bases),
         }
         answers = self._wire.meet(answer, "called load_state_dict") if self._wire is not None else [answer]
         for rank, other in enumerate(answers):
@@ -199,6 +215,6 @@ class HookState:
     def _apply(self, merged: SavedState) -> None:
         self.stepper.number, self.stepper.loss_scale = merged.step, merged.loss_scale
         if self._engine is not None:
-            self._residuals.load(merged.residuals)
-        elif merged.residuals:
+            self._memory.load(merged.kept)
+        elif merged.kept.residuals:
             _log.warning("a single rank sends nothing: the residuals of the loaded state are dropped")

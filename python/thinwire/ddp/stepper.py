@@ -10,8 +10,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from thinwire.ddp.base_engine import BaseEngine
-from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.jobs import Job
+from thinwire.ddp.memory import Memory
 from thinwire.ddp.model import check_device
 from thinwire.ddp.report import Metrics, plain_bytes
 from thinwire.ddp.step import Step
@@ -34,7 +34,7 @@ class Stepper:
     def __init__(
         self,
         engine: BaseEngine | None,
-        residuals: Residuals,
+        memory: Memory,
         metrics: Metrics,
         world_size: int,
         scaler: Any,
@@ -45,7 +45,7 @@ class Stepper:
         self.loss_scale = 1.0
         self.ddp: weakref.ref[DistributedDataParallel] | None = None
         self._engine = engine
-        self._residuals = residuals
+        self._memory = memory
         self._metrics = metrics
         self._world_size = world_size
         self._scaler = scaler
@@ -83,7 +83,7 @@ class Stepper:
         self.raise_pending()
 
     def settle(self) -> None:
-        """Close the books of a complete step: residuals become current if it was finite and had no error."""
+        """Close the books of a complete step. What it wrote becomes current if all was well and finite."""
         step = self._step
         if step is None or not step.complete:
             return
@@ -91,7 +91,9 @@ class Stepper:
         error = step.error(self._strict)
         self._error = self._error or error
         if error is None and not step.nonfinite:
-            self._residuals.commit()
+            self._memory.commit()
+        else:
+            self._memory.discard()
         self._metrics.steps += 1
         self._metrics.nonfinite_steps += step.nonfinite
 
@@ -115,14 +117,14 @@ class Stepper:
         self._metrics.bucket_bytes = []
         self._began = time.perf_counter()
         self._follow_loss_scale()
-        step = Step(self.number, self.weight, self._residuals.source, self._residuals.target)
+        step = Step(self.number, self.weight, self._memory.residuals.source, self._memory.residuals.target)
         self.number += 1
         return step
 
     def _follow_loss_scale(self) -> None:
         scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
         if scale != self.loss_scale:
-            self._residuals.rescale(scale / self.loss_scale)
+            self._memory.residuals.rescale(scale / self.loss_scale)
         self.loss_scale = scale
 
     def _refusal(self, buffer: torch.Tensor) -> Error | None:

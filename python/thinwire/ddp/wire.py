@@ -9,8 +9,6 @@ sub-groups, and a name that was used before finds dead addresses.)
 
 from __future__ import annotations
 
-import json
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,38 +24,21 @@ from torch.distributed.distributed_c10d import (  # type: ignore[attr-defined]
     PrefixStore,
 )
 
-from thinwire import _core
-from thinwire._rendezvous import require_equal
-from thinwire.ddp.meeting import Meeting
-from thinwire.ddp.plan import canonical_json
+from thinwire.ddp.base_wire import BaseWire
 from thinwire.errors import PeerLost, Timeout, TransportError
 
-_HASH_BYTES = 8
 
-
-class Wire:
+class Wire(BaseWire):
     """What one rank needs to talk to the others. The constructor is collective.
 
-    Args:
-        process_group: gives the ranks and the store; it is not communicated over.
-        description: plain values that must be equal on all ranks; see `agree`.
-        timeout: seconds the constructor waits for the other ranks.
-        deadline: seconds one collective may take.
-
-    Attributes `rank` and `size` are those of `process_group`; `nonce` is a random number all ranks share.
-    Raises InvalidArgument on all ranks if descriptions differ, Timeout naming the ranks that did not come.
+    Args are those of `BaseWire`; `deadline`: seconds one collective may take.
     """
 
     def __init__(
         self, process_group: dist.ProcessGroup, description: dict[str, Any], timeout: float, deadline: float
     ) -> None:
-        self.rank, self.size = process_group.rank(), process_group.size()
+        super().__init__(process_group, description, timeout)
         self._deadline = timedelta(seconds=deadline)
-        self._meeting = Meeting(process_group, timeout)
-        hello = {"nonce": secrets.randbits(63), "description": description}
-        answers = self._meeting.exchange(hello, "made its HookState")
-        require_equal("the hook's options", [answer["description"] for answer in answers])
-        self.nonce: int = answers[0]["nonce"]
         self._groups = [self._make_group(phase, timeout) for phase in ("1", "2")]
         # Who leaves early must not cut off a rank that is still connecting.
         self._meeting.exchange({}, "connected to the other ranks")
@@ -82,30 +63,6 @@ class Wire:
         options = AllreduceOptions()
         options.timeout = self._deadline
         return self._start(0, lambda group: group.allreduce([values], options))
-
-    def gather(self, data: bytes) -> list[bytes]:
-        """Return every rank's `data`, which may differ in length. Waits; in the order of phase 1."""
-        lengths = [int.from_bytes(n, "little") for n in self._gather_equal(len(data).to_bytes(8, "little"))]
-        padded = self._gather_equal(data.ljust(max(lengths), b"\0"))
-        return [entry[:length] for entry, length in zip(padded, lengths, strict=True)]
-
-    def agree(self, subject: str, description: dict[str, Any]) -> None:
-        """Raise InvalidArgument on all ranks unless all came with the same description. As `gather`.
-
-        Costs eight bytes a rank if they did; if not, the descriptions cross too, so that the message can name
-        the first difference.
-        """
-        text = canonical_json(description)
-        hashes = self._gather_equal(_core.xxh3_64(text).to_bytes(_HASH_BYTES, "little"))
-        if len(set(hashes)) > 1:
-            require_equal(subject, [json.loads(entry) for entry in self.gather(text)])
-
-    def meet(self, answer: dict[str, Any], doing: str) -> list[dict[str, Any]]:
-        """Return every rank's `answer`, over the store: for the main thread, the groups being the engine's.
-
-        `doing` completes "rank 1 has not ..." for the Timeout that is raised where a rank does not come.
-        """
-        return self._meeting.exchange(answer, doing)
 
     def close(self) -> None:
         """Close the connections as soon as what is under way has ended. Does not wait for that.
