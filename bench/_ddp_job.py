@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,12 +16,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
-from thinwire.bench._char_model import LEARNING_RATE, CharTransformer, Corpus, loss_of
 from thinwire.bench._ddp_methods import wrap
 from thinwire.bench._ddp_plan import Job
+from thinwire.bench._tasks import task
 from thinwire.cli import _netns, _sockets
 
 Emit = Callable[[dict[str, Any]], None]
@@ -38,8 +41,8 @@ class _Order(IntEnum):
 class _Curve:
     """After each step: seconds since the start, the mean training loss, and bytes this rank has sent ever.
 
-    The bytes have one more entry: what was sent before the first step. The losses on held-out text have their
-    own times.
+    The bytes have one more entry: what was sent before the first step. The held-out losses have their own
+    times.
     """
 
     elapsed_s: list[float] = field(default_factory=list)
@@ -71,18 +74,20 @@ class _Clock:
 class _Training:
     """Model, optimizer and data of one run."""
 
-    def __init__(self, job: Job, rank: int, world_size: int, corpus: Corpus) -> None:
-        self.job, self.rank, self.world_size, self.corpus = job, rank, world_size, corpus
+    def __init__(self, job: Job, rank: int, world_size: int) -> None:
+        self.job, self.rank, self.world_size = job, rank, world_size
+        self.task = task(job.model)
         # Its own group: the few bytes that ranks exchange about a step must not queue among DDP's buckets.
         self.control = dist.new_group(backend="gloo", timeout=timedelta(seconds=job.timeout_s))
         torch.manual_seed(job.seed)
-        self.module = CharTransformer()
+        self.module = self.task.model()
         before = _sockets.connection_ids()
         self.model, self.report = wrap(job, self.module)
         if job.link_kind == "pacing":
             _sockets.pace_connections(job.rate_bits, before)
-        self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=LEARNING_RATE)
-        self.generator = torch.Generator().manual_seed(job.seed * world_size + rank)
+        self.optimizer = _OPTIMIZERS[job.optimizer](self.module.parameters(), self.task.rates[job.optimizer])
+        self.schedule = LambdaLR(self.optimizer, lambda step: _share_of_rate(job, step))
+        self.generator = torch.Generator().manual_seed(job.seed)
 
     def step(self, order: _Order) -> tuple[float, _Order]:
         """Train one step; the mean loss over the ranks, and rank 0's order.
@@ -90,17 +95,19 @@ class _Training:
         The exchange of both runs beside the backward pass, so it costs no time of its own.
         """
         self.optimizer.zero_grad()
-        loss = loss_of(self.model, self.corpus.batch(self.generator))
+        batch = self.task.batch(self.generator, self.rank, self.world_size)
+        loss = self.task.loss(self.model, batch)
         news = torch.stack([loss.detach(), torch.tensor(float(order) if self.rank == 0 else 0.0)])
         exchange = dist.all_reduce(news, group=self.control, async_op=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        self.schedule.step()
         exchange.wait()
         return float(news[0]) / self.world_size, _Order(int(news[1]))
 
     def held_out_loss(self) -> float:
-        """The loss on the held-out windows, of which each rank takes its share."""
-        share = self.corpus.held_out_loss(self.module, self.rank, self.world_size)
+        """The loss on what no step trains on, of which each rank takes its share."""
+        share = self.task.held_out_loss(self.module, self.rank, self.world_size)
         return statistics.fmean(self.gather(share.item()))
 
     def gather(self, mine: Any) -> list[Any]:
@@ -110,7 +117,26 @@ class _Training:
         return everyone
 
 
-def run_job(job: Job, store: Store, rank: int, world_size: int, corpus: Corpus, emit: Emit) -> dict[str, Any]:
+def _sgd(parameters: Iterable[Tensor], rate: float) -> Optimizer:
+    return torch.optim.SGD(parameters, rate, momentum=0.9)
+
+
+_OPTIMIZERS: dict[str, Callable[[Iterable[Tensor], float], Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "sgd": _sgd,
+}
+_LAST_SHARE_OF_RATE = 0.1
+
+
+def _share_of_rate(job: Job, step: int) -> float:
+    """The learning rate at a step, as a share of the first one."""
+    if not job.decay or not job.steps:
+        return 1.0
+    progress = min(1.0, step / (job.warmup + job.steps))
+    return _LAST_SHARE_OF_RATE + (1 - _LAST_SHARE_OF_RATE) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def run_job(job: Job, store: Store, rank: int, world_size: int, emit: Emit) -> dict[str, Any]:
     """Train as `job` says; the outcome (`_outcome` lists it), equal on all ranks. Collective.
 
     Calls `emit` after every step with {"event": "step", "phase", "step", "loss"}, and with "elapsed_s" in the
@@ -124,7 +150,7 @@ def run_job(job: Job, store: Store, rank: int, world_size: int, corpus: Corpus, 
         timeout=timedelta(seconds=job.timeout_s),
     )
     try:
-        training = _Training(job, rank, world_size, corpus)
+        training = _Training(job, rank, world_size)
         _warm_up(training, emit)
         return _outcome(training, _train(training, emit))
     finally:
@@ -181,24 +207,29 @@ def _bytes_sent(job: Job) -> int:
 
 
 def _outcome(training: _Training, curve: _Curve) -> dict[str, Any]:
-    everyone = training.gather((_digest(training.module), _late_bytes_per_step(curve)))
+    steps = len(curve.losses)
+    middle = steps // 2  # the first half may have the int4 steps with which coarse codecs begin
+    mine = (_digest(training.module), _bytes_per_step(curve, middle), _bytes_per_step(curve, 0))
+    digests, late_bytes, mean_bytes = zip(*training.gather(mine), strict=True)
     return {
         "step_s": curve.step_times(),
         "elapsed_s": curve.elapsed_s,
         "losses": curve.losses,
         "held_out_s": curve.held_out_s,
         "held_out_losses": curve.held_out_losses,
-        "wire_bytes_per_step": statistics.fmean(sent for _, sent in everyone),
-        "replicas_equal": len({digest for digest, _ in everyone}) == 1,
+        "accuracy_percent": training.task.accuracy(training.module),
+        "parameters": sum(parameter.numel() for parameter in training.module.parameters()),
+        "wire_bytes_per_step": statistics.fmean(late_bytes),
+        "wire_bytes_per_step_from_start": statistics.fmean(mean_bytes),
+        "replicas_equal": len(set(digests)) == 1,
         "hook": training.report(),
     }
 
 
-def _late_bytes_per_step(curve: _Curve) -> float:
-    """Bytes a step over the second half: the first may have the int4 steps with which sparse codecs begin."""
+def _bytes_per_step(curve: _Curve, first: int) -> float:
+    """The bytes this rank has sent a step, from the step `first` to the last."""
     last = len(curve.losses)
-    middle = last // 2
-    return (curve.sent_bytes[last] - curve.sent_bytes[middle]) / (last - middle)
+    return (curve.sent_bytes[last] - curve.sent_bytes[first]) / (last - first)
 
 
 def _digest(module: nn.Module) -> str:

@@ -1,6 +1,6 @@
 """The process of one rank: reads jobs as lines of JSON, trains, answers with lines of JSON.
 
-It lives over all methods, so torch is imported and the text is read once. It ends when its input does.
+It lives over all methods, so torch is imported and a model's data is read once. It ends when its input does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from thinwire.bench._char_model import Corpus
 from thinwire.bench._ddp_job import run_job
 from thinwire.bench._ddp_plan import Job
 
@@ -34,13 +33,12 @@ def main() -> int:
     torch.set_num_threads(1)
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(host, port, world_size, is_master=rank == 0, timeout=_STORE_TIMEOUT)
-    corpus = Corpus()
     emit({"event": "ready"})
     quiet = emit if rank == 0 else _ignore
     for line in sys.stdin:
         job = Job(**json.loads(line))
         try:
-            emit({"event": "done", **run_job(job, store, rank, world_size, corpus, quiet)})
+            emit({"event": "done", **run_job(job, store, rank, world_size, quiet)})
         except Exception as error:
             emit({"event": "failed", "error": f"{type(error).__name__}: {error}"})
             return 1

@@ -13,7 +13,6 @@ from thinwire.bench import _report
 from thinwire.bench._ddp_plan import Job, label
 from thinwire.cli._shaped import Link, RankFailed, Ranks
 
-RANKS = 2
 _RANK_COMMAND = [sys.executable, "-m", "thinwire.bench._ddp_rank"]
 _RANK_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 _READY_LIMIT_S = 120.0
@@ -42,20 +41,26 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """Two ranks on this machine. After a failed job the ranks are started anew for the next one."""
+    """Ranks on this machine. After a failed job they are started anew for the next one."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, ranks: int = 2) -> None:
         self.link = link
-        self.world_size = RANKS
+        self.world_size = ranks
         self.is_first = True
         self._ranks: Ranks | None = None
+
+    def use(self, ranks: int) -> None:
+        """Run the next jobs on so many ranks."""
+        if ranks != self.world_size:
+            self.close()
+            self.world_size = ranks
 
     def start(self) -> None:
         """Start the ranks unless they run; RankFailed when they do not come up."""
         if self._ranks is not None:
             return
-        self._ranks = Ranks(_RANK_COMMAND, RANKS, self.link, _RANK_ENVIRONMENT)
-        for _ in range(RANKS):
+        self._ranks = Ranks(_RANK_COMMAND, self.world_size, self.link, _RANK_ENVIRONMENT)
+        for _ in range(self.world_size):
             self._ranks.receive(_READY_LIMIT_S)
 
     def run(self, job: Job, on_step: OnStep) -> dict[str, Any]:
@@ -71,7 +76,7 @@ class LocalRunner:
         assert self._ranks is not None
         self._ranks.send(asdict(job))
         outcomes: dict[int, dict[str, Any]] = {}
-        while len(outcomes) < RANKS:
+        while len(outcomes) < self.world_size:
             rank, message = self._ranks.receive(job.timeout_s + _SILENCE_MARGIN_S)
             event = message.pop("event")
             if event == "failed":
@@ -132,12 +137,9 @@ class TorchrunRunner:
         import torch
         from torch.distributed.rendezvous import rendezvous
 
-        from thinwire.bench._char_model import Corpus
-
         torch.set_num_threads(1)
         self.link = Link("network", 0)
         self._store, self._rank, self.world_size = next(rendezvous("env://"))
-        self._corpus = Corpus()
         self.is_first = self._rank == 0
 
     def run(self, job: Job, on_step: OnStep) -> dict[str, Any]:
@@ -145,7 +147,7 @@ class TorchrunRunner:
         from thinwire.bench._ddp_job import run_job
 
         try:
-            return run_job(job, self._store, self._rank, self.world_size, self._corpus, on_step)
+            return run_job(job, self._store, self._rank, self.world_size, on_step)
         except Exception as error:
             raise JobFailed(f"rank {self._rank}: {type(error).__name__}: {error}") from error
 

@@ -17,7 +17,7 @@ import pytest
 
 from thinwire.bench import _report
 from thinwire.bench._ddp_plan import Job, label
-from thinwire.cli import _demo_results, _shaped, demo
+from thinwire.cli import _demo_results, demo
 from thinwire.cli._demo_results import Result
 from thinwire.cli._shaped import Link
 
@@ -196,11 +196,8 @@ def test_a_short_run_and_a_method_that_fails(tmp_path: Path) -> None:
     assert "DDP, plain: warm-up" not in done.stderr, "no terminal, no rewritten line"
 
 
-def test_a_short_run_over_shaped_nics(tmp_path: Path) -> None:
+def test_a_short_run_over_shaped_nics(namespaces_allowed: None, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    refusal = _shaped.namespaces_refused()
-    if refusal is not None:
-        pytest.skip(refusal)
     words = ("--rate", "1gbit", "--budget", "0.5", "--baselines", "--codecs", "--json", "demo.json")
     done = subprocess.run(command(*words), capture_output=True, text=True, timeout=200, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -53,10 +53,7 @@ COMMAND = [sys.executable, "-c", ANSWERING]
 
 
 @pytest.fixture(scope="module")
-def namespaces() -> Link:
-    refusal = _shaped.namespaces_refused()
-    if refusal is not None:
-        pytest.skip(refusal)
+def namespaces(namespaces_allowed: None) -> Link:
     return Link("namespaces", RATE)
 
 

@@ -1,0 +1,16 @@
+"""What the pictures have in common. Needs matplotlib."""
+
+from __future__ import annotations
+
+from typing import Any
+
+INK = "#333333"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""The Okabe-Ito colours, which are told apart without full colour vision."""
+
+
+def dress(axes: Any) -> None:
+    """Faint lines across, no frame above and at the right."""
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
