@@ -241,7 +241,18 @@ def test_a_lost_ranks_residuals_are_logged(caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize(
-    "states", [[], 7, [_saved(0, 2), _saved(0, 2)], [_saved(0, 2), _saved(1, 3)], [_saved(0, 2), {}]]
+    "states",
+    [
+        [],
+        7,
+        [_saved(0, 2), _saved(0, 2)],
+        [_saved(0, 2), _saved(1, 3)],
+        [_saved(0, 2), {}],
+        [_saved(0, 2), {**_saved(1, 2), "bases": {"w": torch.zeros(1, 2)}}],
+        {**_saved(0, 2), "bases": {"w": [[1.0, 1.0]]}},
+        {**_saved(0, 2), "bases": None},
+        {**_saved(0, 2), "residuals": {"w": torch.zeros(2, dtype=torch.int64)}},
+    ],
 )
 def test_states_that_do_not_belong_together(states: Any) -> None:
     with pytest.raises(InvalidArgument):

@@ -145,11 +145,3 @@ def _check_shape(name: str, found: torch.Tensor, wanted: torch.Tensor) -> None:
             f"the basis of {name} is {tuple(found.shape)} in the state, {tuple(wanted.shape)} here"
             " (option basis: vectors x columns)"
         )
-
-
-def digest(entries: Mapping[str, torch.Tensor]) -> int:
-    """Return a hash of saved vectors, by which ranks find out whether they load the same."""
-    text = b"".join(
-        name.encode() + entry.contiguous().numpy().tobytes() for name, entry in sorted(entries.items())
-    )
-    return _core.xxh3_64(text)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from thinwire import _core
 from thinwire.errors import InvalidArgument
 
 VERSION = 2
@@ -56,14 +57,23 @@ class SavedState:
         if saved["version"] != VERSION:
             raise InvalidArgument(f"the state has version {saved['version']}, this release reads {VERSION}")
         plain = {key: saved[key] for key in _KEYS - {"version", "residuals", "bases"}}
-        return SavedState(**plain, kept=Kept(saved["residuals"], saved["bases"]))
+        kept = Kept(_tensors("residuals", saved["residuals"]), _tensors("bases", saved["bases"]))
+        return SavedState(**plain, kept=kept)
+
+
+def _tensors(what: str, entries: Any) -> dict[str, torch.Tensor]:
+    """Return entries that are tensors by name. Raises InvalidArgument for anything else."""
+    found = entries.values() if isinstance(entries, Mapping) else [None]
+    if not all(isinstance(entry, torch.Tensor) and entry.is_floating_point() for entry in found):
+        raise InvalidArgument(f"the state's {what} must be a dict of floating-point tensors by parameter")
+    return dict(entries)
 
 
 def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
     """Return the state of `rank` among `world_size` ranks.
 
     `saved` is one state dict, or those of several ranks. Old rank i goes to rank i mod `world_size`;
-    residuals that meet are added; bases are those of the first. What nobody brings is lost: those residuals
+    residuals that meet are added; bases are the same in all. What nobody brings is lost: those residuals
     start from zero, which is logged. Raises InvalidArgument if the states do not belong together.
     """
     given = [saved] if isinstance(saved, Mapping) else saved
@@ -80,6 +90,8 @@ def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
             raise InvalidArgument(
                 f"the states of rank {first.rank} and rank {state.rank} are not from one checkpoint"
             )
+        if digest(state.kept.bases) != digest(first.kept.bases):
+            raise InvalidArgument(f"rank {first.rank} and rank {state.rank} were saved with different bases")
     by_rank = {state.rank: state for state in states}
     if len(by_rank) < len(states):
         raise InvalidArgument("the list holds one rank's state twice")
@@ -104,3 +116,9 @@ def _sum(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]
             raise InvalidArgument("the states of two ranks have residuals of different names or shapes")
         total = {name: entry.float() + part[name].float() for name, entry in total.items()}
     return total
+
+
+def digest(entries: Mapping[str, torch.Tensor]) -> int:
+    """Return a hash of saved bases, by which ranks find out whether they load the same."""
+    named = ((name, entry.detach().float().contiguous()) for name, entry in sorted(entries.items()))
+    return _core.xxh3_64(b"".join(name.encode() + entry.numpy().tobytes() for name, entry in named))

@@ -16,8 +16,8 @@ from thinwire._rendezvous import require_equal
 from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.base_program import DTYPE_CODES, Identity
 from thinwire.ddp.base_wire import BaseWire
-from thinwire.ddp.bases import Bases, digest
-from thinwire.ddp.checkpoint import SavedState, merge_states
+from thinwire.ddp.bases import Bases
+from thinwire.ddp.checkpoint import SavedState, digest, merge_states
 from thinwire.ddp.engine import Engine
 from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.group import member_of
