@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from thinwire._advice import OVERHEAD_SECONDS, best_bucket_cap
 
 RAW = "raw"
-MUST_BE_TIMES_FASTER = {"int8": 1.05, "int4": 1.1, "sign1": 1.5, "topk": 1.5}
+MUST_BE_TIMES_FASTER = {"int8": 1.05, "int4": 1.1, "int2": 1.2, "ternary": 1.3, "sign1": 1.5, "topk": 1.5}
 """How many times shorter a codec must make the step than the choice so far: the price of what it loses."""
 CODECS = (RAW, *MUST_BE_TIMES_FASTER)
 """In the order of what they lose."""
