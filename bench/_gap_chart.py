@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.lines import Line2D
 
-from thinwire.bench._chart_style import COLOURS, INK, dress
+from thinwire.bench._chart_style import COLOURS, INK, dress, entitle
 from thinwire.bench._ddp_plan import PLAIN, POWERSGD, label
 
 _GREY = "#7f7f7f"
@@ -53,12 +53,7 @@ def draw(entries: Sequence[dict[str, Any]], steps: int, path: Path) -> None:
             for axes in panels[-1]:
                 axes.set_xlabel("bits a value a phase")
             _add_legend(figure, shown, styles)
-            figure.suptitle(
-                f"{steps} equal steps: gap to plain DDP, by bits on the wire",
-                fontsize=11.5,
-                x=0.01,
-                ha="left",
-            )
+            entitle(figure, f"{steps} equal steps: gap to plain DDP, by bits on the wire")
         figure.savefig(path, dpi=130)
     finally:
         pyplot.close(figure)

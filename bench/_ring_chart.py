@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from thinwire.bench import _ring_plan as plan
-from thinwire.bench._chart_style import COLOURS, INK, dress
+from thinwire.bench._chart_style import COLOURS, INK, dress, entitle
 from thinwire.cli._shaped import format_rate
 
 _MPI_COLOUR = "#7f7f7f"
@@ -38,12 +38,7 @@ def draw(places: list[dict[str, Any]], path: Path) -> None:
             for place in places:
                 _draw_place(panels[counts.index(place["ranks"])][rates.index(place["rate_bits"])], place)
             _add_legend(figure, panels)
-            figure.suptitle(
-                "All-reduce of fp32: times as fast as Gloo (median, quartiles shaded)",
-                fontsize=11.5,
-                x=0.01,
-                ha="left",
-            )
+            entitle(figure, "All-reduce of fp32: times as fast as Gloo (median, quartiles shaded)")
         figure.savefig(path, dpi=130)
     finally:
         pyplot.close(figure)

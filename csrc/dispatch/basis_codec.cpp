@@ -30,11 +30,11 @@ std::size_t groups_in(const Basis& basis, std::size_t values) {
   return ceil_div(values / basis.columns, kGroupRows);
 }
 
-// Calls f with each group's number, first value and rows.
+// Calls f with each group's first value and rows.
 template <class Function> void by_groups(const Basis& basis, std::size_t values, Function f) {
   const std::size_t rows = values / basis.columns;
-  for (std::size_t first = 0, group = 0; first < rows; first += kGroupRows, ++group)
-    f(group, first * basis.columns, std::min(kGroupRows, rows - first));
+  for (std::size_t first = 0; first < rows; first += kGroupRows)
+    f(first * basis.columns, std::min(kGroupRows, rows - first));
 }
 
 // Memory that a thread keeps from one segment to the next.
@@ -131,7 +131,7 @@ std::size_t encode_values(const KernelTable& kernels, const Basis& basis, const 
   float coefficients[kGreatestRank * kGroupRows];
   std::uint8_t* payload = args.payload;
   std::size_t nonfinite = 0;
-  by_groups(basis, args.n, [&](std::size_t, std::size_t first, std::size_t rows) {
+  by_groups(basis, args.n, [&](std::size_t first, std::size_t rows) {
     const std::size_t count = rows * basis.columns;
     float* group = values + first;
     fold_group(kernels, args, first, count, group);
@@ -165,9 +165,11 @@ void decode_values(const KernelTable& kernels, const Basis& basis, const DecodeA
   rest.dtype = DType::fp32;
   decode(rest);
   float coefficients[kGreatestRank * kGroupRows];
-  by_groups(basis, args.n, [&](std::size_t group, std::size_t first, std::size_t rows) {
-    decode_coefficients(kernels, basis, args.payload + group * group_bytes(basis), coefficients);
+  const std::uint8_t* payload = args.payload;
+  by_groups(basis, args.n, [&](std::size_t first, std::size_t rows) {
+    decode_coefficients(kernels, basis, payload, coefficients);
     kernels.basis.add(basis, coefficients, rows, values + first);
+    payload += group_bytes(basis);
   });
   if (!is_fp32)
     from_fp32(kernels, values, args);
@@ -180,7 +182,7 @@ void learn_basis(const Basis& basis, const void* matrix, DType dtype, std::size_
   if (dtype == DType::fp32)
     return kernels.basis.learn(basis, static_cast<const float*>(matrix), rows, moments);
   float* values = scratch(kGroupRows * basis.columns);
-  by_groups(basis, rows * basis.columns, [&](std::size_t, std::size_t first, std::size_t some) {
+  by_groups(basis, rows * basis.columns, [&](std::size_t first, std::size_t some) {
     const auto* part = static_cast<const std::byte*>(matrix) + first * element_bytes(dtype);
     to_fp32(kernels, part, dtype, some * basis.columns, values);
     kernels.basis.learn(basis, values, some, moments);
