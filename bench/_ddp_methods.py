@@ -74,8 +74,8 @@ def _use_thinwire(ddp: DistributedDataParallel, job: Job) -> Report:
 def _links(family: str, job: Job) -> dict[str, Any]:
     """What carries the hook's bytes: Gloo, or thinwire's own links.
 
-    These would be shared memory between the ranks of an unshaped run, where nobody counts the bytes.
+    These would be shared memory between ranks that share a network, where nobody counts or paces the bytes.
     """
     if family == "c10d":
         return {"transport": "c10d"}
-    return {"network": {"links": "tcp"}} if job.link_kind == "loopback" else {}
+    return {"network": {"links": "tcp"}} if job.link_kind in ("loopback", "pacing") else {}

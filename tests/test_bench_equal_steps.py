@@ -16,9 +16,9 @@ import torch
 
 from thinwire.bench import _ddp_gaps as gaps
 from thinwire.bench import _ddp_losses as losses
-from thinwire.bench import ddp
+from thinwire.bench import _ddp_methods, ddp
 from thinwire.bench._ddp_losses import Matrix, Results, Run
-from thinwire.bench._ddp_plan import MODELS, OPTIMIZERS, PLAIN, check_method, hook_options, label
+from thinwire.bench._ddp_plan import MODELS, OPTIMIZERS, PLAIN, Job, check_method, hook_options, label
 from thinwire.bench._tasks import task
 from thinwire.cli.main import main
 
@@ -277,3 +277,10 @@ def test_a_tiny_run_is_written_drawn_and_resumed(tmp_path: Path, capsys: pytest.
     facts = json.loads(figures.read_text())
     assert [run["ranks"] for run in facts["runs"]] == [2, 2, 2, 4]
     assert facts["runs"][3]["bits"] == pytest.approx(sign1["bits"], rel=0.5)
+
+
+@pytest.mark.parametrize("kind", ["loopback", "pacing"])
+def test_ranks_that_share_a_network_talk_over_sockets(kind: str) -> None:
+    """Shared memory would be neither paced nor counted."""
+    job = Job(number=0, method="thinwire/int8", link_kind=kind, rate_bits=0)
+    assert _ddp_methods._links("thinwire", job) == {"network": {"links": "tcp"}}
