@@ -176,3 +176,56 @@ def test_a_basis_follows_a_matrix_that_changes(target):
         for _ in range(30):
             vectors = next_step(vectors, low.astype(np.float32))
         assert explained(vectors, low) > 0.99
+
+
+def spread(
+    vectors: numerics.F32, matrix: Array, kept: numerics.U16, share: float, dtype: int = FP32
+) -> tuple[Array, numerics.U16]:
+    out, later = Guarded(matrix), Guarded(kept)
+    call(vectors).spread(out.ptr, dtype, matrix.shape[0], share, later.ptr)
+    assert out.intact()
+    assert later.intact()
+    return out.array.reshape(matrix.shape).copy(), later.array.reshape(kept.shape).copy()
+
+
+@every_shape
+@pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16", "bf16"])
+def test_spreading_gives_the_bits_of_the_reference(target, rows, columns, rank, dtype):
+    vectors = basis.begin(columns, rank, key=3)
+    matrix = store(matrix_of("cubes", rows, columns), dtype)
+    kept = numerics.to_bf16(matrix_of("uniform", rows, columns, seed=4))
+    want, later = basis.spread(vectors, widen(matrix, dtype), 0.25, kept)
+    found, left = spread(vectors, matrix, kept, 0.25, dtype)
+    assert same_bits(left, later)
+    assert same_bits(found, store(want, dtype))
+
+
+@pytest.mark.parametrize("kind", ["zeros", "negative_zeros", "denormal", "nonfinite", "sparse", "finite"])
+def test_spreading_special_values_gives_the_bits_of_the_reference(target, kind):
+    vectors, matrix = basis.begin(33, 9, key=3), matrix_of(kind, 130, 33)
+    kept = numerics.to_bf16(matrix_of("uniform", 130, 33, seed=4))
+    with np.errstate(all="ignore"):
+        want, later = basis.spread(vectors, matrix, 0.5, kept)
+    found, left = spread(vectors, matrix, kept, 0.5)
+    assert same_bits(left, later)
+    assert same_bits(found, want)
+    assert np.isfinite(numerics.from_bf16(left)).all()
+
+
+def test_everything_is_handed_over_at_last(target):
+    """What came in is what went out and what is kept; the part along the basis comes at once."""
+    vectors = basis.begin(48, 4, key=3)
+    kept = np.zeros((70, 48), np.uint16)
+    came, went = np.zeros((70, 48)), np.zeros((70, 48))
+    for step in range(5):
+        matrix = matrix_of("uniform", 70, 48, seed=step)
+        out, kept = spread(vectors, matrix, kept, 0.25)
+        along = matrix @ vectors.T
+        assert np.abs(out @ vectors.T - along).max() < 0.02 * np.abs(along).max()
+        came += matrix
+        went += out
+        assert np.abs(came - went - numerics.from_bf16(kept)).max() < 1e-5
+    for _ in range(40):
+        out, kept = spread(vectors, np.zeros((70, 48), np.float32), kept, 0.25)
+        went += out
+    assert np.abs(came - went).max() < 1e-4

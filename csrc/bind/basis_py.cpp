@@ -39,6 +39,18 @@ void register_bases(py::module_& m) {
           py::arg("matrix"), py::arg("dtype"), py::arg("rows"), py::arg("moments"), ReleaseGil(),
           "Adds vectors @ transposed(matrix) @ matrix to the moments, rank x columns.")
       .def(
+          "spread",
+          [](const Basis& basis, Address matrix, int dtype, std::size_t rows, float share,
+             Address kept) {
+            spread_rest(basis, pointer(matrix), dtype_of(dtype), rows, share,
+                        static_cast<std::uint16_t*>(pointer(kept)));
+          },
+          py::arg("matrix"), py::arg("dtype"), py::arg("rows"), py::arg("share"), py::arg("kept"),
+          ReleaseGil(),
+          "Leaves in the matrix a share of what it and kept, bf16, have beside the basis; keeps "
+          "the "
+          "rest.")
+      .def(
           "turn",
           [](const Basis& basis, Address moments, Address next) {
             turn_basis(basis, floats(moments), writable_floats(next));

@@ -98,13 +98,14 @@ void fold_group(const KernelTable& kernels, const EncodeArgs& args, std::size_t 
 }
 
 // fp32 values to a tensor of another dtype: what decoding raw ones does.
-void from_fp32(const KernelTable& kernels, const float* values, const DecodeArgs& target) {
+void from_fp32(const KernelTable& kernels, const float* values, std::size_t n, void* out,
+               DType dtype) {
   kernels.decode[codec_index(Raw::kWireId)](
       {.payload = reinterpret_cast<const std::uint8_t*>(values),
-       .n = target.n,
+       .n = n,
        .spec = CodecSpec{},
-       .out = target.out,
-       .dtype = target.dtype,
+       .out = out,
+       .dtype = dtype,
        .accumulate = false});
 }
 
@@ -172,7 +173,7 @@ void decode_values(const KernelTable& kernels, const Basis& basis, const DecodeA
     payload += group_bytes(basis);
   });
   if (!is_fp32)
-    from_fp32(kernels, values, args);
+    from_fp32(kernels, values, args.n, args.out, args.dtype);
 }
 
 void learn_basis(const Basis& basis, const void* matrix, DType dtype, std::size_t rows,
@@ -186,6 +187,22 @@ void learn_basis(const Basis& basis, const void* matrix, DType dtype, std::size_
     const auto* part = static_cast<const std::byte*>(matrix) + first * element_bytes(dtype);
     to_fp32(kernels, part, dtype, some * basis.columns, values);
     kernels.basis.learn(basis, values, some, moments);
+  });
+}
+
+void spread_rest(const Basis& basis, void* matrix, DType dtype, std::size_t rows, float share,
+                 std::uint16_t* kept) {
+  const FloatEnvironment environment;
+  const KernelTable& kernels = active_kernels();
+  by_groups(basis, rows * basis.columns, [&](std::size_t first, std::size_t some) {
+    std::byte* part = static_cast<std::byte*>(matrix) + first * element_bytes(dtype);
+    if (dtype == DType::fp32)
+      return kernels.basis.spread(basis, reinterpret_cast<float*>(part), some, share, kept + first);
+    const std::size_t count = some * basis.columns;
+    float* values = scratch(count);
+    to_fp32(kernels, part, dtype, count, values);
+    kernels.basis.spread(basis, values, some, share, kept + first);
+    from_fp32(kernels, values, count, part, dtype);
   });
 }
 

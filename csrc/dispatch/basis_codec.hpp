@@ -17,6 +17,10 @@ void decode_values(const KernelTable& kernels, const Basis& basis, const DecodeA
 // Adds what `rows` rows of a matrix tell to the moments: rank vectors of `columns` values.
 void learn_basis(const Basis& basis, const void* matrix, DType dtype, std::size_t rows,
                  float* moments);
+// Hands over in parts what `rows` rows of a matrix have beside the basis: `share` of it now. What
+// is kept for later is as many bf16 values as the matrix has.
+void spread_rest(const Basis& basis, void* matrix, DType dtype, std::size_t rows, float share,
+                 std::uint16_t* kept);
 // Writes the basis of the next step to `next`.
 void turn_basis(const Basis& basis, const float* moments, float* next);
 // Writes the basis of the first step to `vectors`: the same on all ranks for the same key.

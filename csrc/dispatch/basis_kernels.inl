@@ -26,6 +26,19 @@ template <class Function> void by_vectors(std::size_t rank, Function f) {
     f(Count<1>{}, k);
 }
 
+// out[k * stride] = tree_sum(sums[k]), for kCount of them.
+template <std::size_t kCount> void store_sums(const F* sums, float* out, std::size_t stride) {
+  float totals[kCount];
+  if constexpr (kCount == 8) {
+    tree_sums(sums, totals);
+  } else {
+    for (std::size_t k = 0; k < kCount; ++k)
+      totals[k] = tree_sum(sums[k]);
+  }
+  for (std::size_t k = 0; k < kCount; ++k)
+    out[k * stride] = totals[k];
+}
+
 // products[k * kGroupRows + i] = row i * vector k, for kCount vectors.
 template <std::size_t kCount>
 void project_rows(const float* matrix, std::size_t rows, const float* vectors, std::size_t columns,
@@ -47,8 +60,7 @@ void project_rows(const float* matrix, std::size_t rows, const float* vectors, s
         sum[k] =
             multiply_add(v, load_some<DType::fp32>(vectors + k * columns + whole, left), sum[k]);
     }
-    for (std::size_t k = 0; k < kCount; ++k)
-      products[k * kGroupRows + i] = tree_sum(sum[k]);
+    store_sums<kCount>(sum, products + i, kGroupRows);
   }
 }
 
@@ -129,6 +141,33 @@ void learn(const Basis& basis, const float* matrix, std::size_t rows, float* mom
       add_moments<count.value>(part, some, columns, products, moments + k * columns);
     });
   }
+}
+
+// v and what is kept of it for later: t = v + kept; later = bf16(t * rest); v = t - later. What is
+// not finite is not kept.
+template <bool kWhole>
+void keep_for_later(float* v, std::uint16_t* kept, float rest, std::size_t count) {
+  const F before = kWhole ? load<DType::bf16>(kept) : load_some<DType::bf16>(kept, count);
+  const F t = load_upto(v, count) + before;
+  const F later = zero_where_nonfinite(t * F::splat(rest), t);
+  if constexpr (kWhole)
+    store<DType::bf16>(kept, later);
+  else
+    store_some<DType::bf16>(kept, later, count);
+  store_upto(v, t - (kWhole ? load<DType::bf16>(kept) : load_some<DType::bf16>(kept, count)),
+             count);
+}
+
+void spread(const Basis& basis, float* matrix, std::size_t rows, float share, std::uint16_t* kept) {
+  float coefficients[kGreatestRank * kGroupRows];
+  project(basis, matrix, rows, coefficients);
+  expand<true>(basis, coefficients, rows, matrix);
+  const std::size_t count = rows * basis.columns, whole = count / kLanes * kLanes;
+  for (std::size_t i = 0; i < whole; i += kLanes)
+    keep_for_later<true>(matrix + i, kept + i, 1 - share, kLanes);
+  if (whole < count)
+    keep_for_later<false>(matrix + whole, kept + whole, 1 - share, count - whole);
+  expand<false>(basis, coefficients, rows, matrix);
 }
 
 // sum16 of the products.

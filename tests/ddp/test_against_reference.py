@@ -13,6 +13,7 @@ from ddp.ranks import Ranks
 from ddp.training import Weights, attached, noise
 from thinwire import _core
 from thinwire.ddp.plan import Plan
+from thinwire.ddp.policy import DEFAULT_SHARES
 
 pytest.importorskip("xxhash")
 
@@ -96,6 +97,7 @@ def _compare(codec: str, found: list[Any], size: int, held: tuple[int, int, int]
 
     for number, (order, frames) in enumerate(found[0][0]):
         vectors = {i: _first(*shape) for i, shape in BASES.items()} if codec in WITH_BASIS else {}
+        pending = {i: np.zeros(SHAPES[i], np.uint16) for i in vectors}
         shapes = [SHAPES[i] for i in order]
         residuals = [_join([np.zeros(shape, np.float32) for shape in shapes]) for _ in range(size)]
         for step in range(STEPS):
@@ -108,8 +110,7 @@ def _compare(codec: str, found: list[Any], size: int, held: tuple[int, int, int]
                 gradients, residuals, _parts(order, frames, vectors), held=masks, header=header
             )
             for r in range(size):
-                _, means, kept, _ = found[r][1][step]
-                np.testing.assert_array_equal(_join([means[i] for i in order]), result.values)
+                _, _, kept, _ = found[r][1][step]
                 start = 0
                 for i in order:
                     stop = start + int(np.prod(SHAPES[i]))
@@ -120,15 +121,26 @@ def _compare(codec: str, found: list[Any], size: int, held: tuple[int, int, int]
                         result.residuals[r][start:stop] = 0
                     start = stop
             residuals = result.residuals
+            handed_over = result.values.copy()
             start = 0
             for i in order:
                 stop = start + int(np.prod(SHAPES[i]))
                 if i in vectors:
                     matrix = result.values[start:stop].reshape(SHAPES[i])
                     moments = basis.learn(vectors[i], matrix, np.zeros_like(vectors[i]))
+                    if (share := _share(codec)) < 1:
+                        handed, pending[i] = basis.spread(vectors[i], matrix, share, pending[i])
+                        handed_over[start:stop] = handed.reshape(-1)
                     vectors[i] = basis.turn(vectors[i], moments)
                     assert all((f[1][step][3][f"weights.{i}"] == vectors[i]).all() for f in found)
                 start = stop
+            for _, steps in found:
+                means = steps[step][1]
+                np.testing.assert_array_equal(_join([means[i] for i in order]), handed_over)
+
+
+def _share(codec: str) -> float:
+    return DEFAULT_SHARES.get(codec.partition(":")[0], 1.0)
 
 
 def _first(rank: int, columns: int) -> np.ndarray:

@@ -46,14 +46,16 @@ def _assert_learnt(before: dict[str, np.ndarray], state: HookState, model: nn.Mo
     assert_same_bases(bases_of(state), wanted)
 
 
-def _run(rank: int, codec: str, transport: str, one_is_scalar: bool) -> tuple[bytes, dict[str, np.ndarray]]:
+def _run(
+    rank: int, codec: str, transport: str, one_is_scalar: bool, steps: int = 6
+) -> tuple[bytes, dict[str, np.ndarray]]:
     """Train; return the parameters and the bases."""
     before = _core.active_target()
     if one_is_scalar and rank == 1:
         _core.force_target("scalar")
     try:
         ddp, state = attached(codec, transport=transport, warmup=2)
-        train(ddp, rank, 6)
+        train(ddp, rank, steps)
         assert_equal_bases(state)
         assert_replicas(ddp)
         found = flat(ddp).numpy().tobytes(), bases_of(state)
@@ -70,6 +72,14 @@ def test_targets_and_transports_give_the_same_bits(ranks: Callable[[int], Ranks]
     for parameters, bases in [*native, *gloo]:
         assert parameters == native[0][0]
         assert_same_bases(bases, native[0][1])
+
+
+@pytest.mark.parametrize("codec", ["sign1", "topk"])
+def test_a_scalar_rank_keeps_up_for_600_steps(ranks: Callable[[int], Ranks], codec: str) -> None:
+    (parameters, bases), *others = ranks(2)(_run, codec, "native", True, 600, timeout=300.0)
+    for found, learnt in others:
+        assert found == parameters
+        assert_same_bases(learnt, bases)
 
 
 def _follow(rank: int, transport: str) -> None:

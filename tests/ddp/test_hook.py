@@ -90,12 +90,13 @@ def _balance(rank: int, codec: str, residual_dtype: str, steps: int) -> list[flo
         for i, parameter in enumerate(model.weights):
             given[i] += gradients[i].double() / dist.get_world_size()
             delivered[i] += parameter.grad.double()
-    residuals = state.state_dict()["residuals"]
+    saved = state.state_dict()
+    residuals, pending = saved["residuals"], saved["pending"]
     assert set(residuals) == {"weights.0", "weights.2"}
     state.close()
     given = _sum_of_all(given)
     withheld = _sum_of_all([residuals[name] for name in sorted(residuals)])
-    kept = {0: withheld[0], 2: withheld[1]}
+    kept = {i: total + pending.get(f"weights.{i}", 0) for i, total in zip((0, 2), withheld, strict=True)}
     return [
         float((delivered[i] + kept.get(i, 0) - given[i]).norm() / given[i].norm()) for i in range(len(SHAPES))
     ]

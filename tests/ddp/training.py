@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from thinwire import Error
 from thinwire.ddp import HookState, attach
-from thinwire.ddp.verify import hash_parameters
+from thinwire.ddp.verify import hash_tensors
 
 Step = Callable[[DistributedDataParallel, int, int], None]
 """Runs forward and backward of one step: (model, rank, number of the step)."""
@@ -98,7 +98,7 @@ def flat(model: nn.Module) -> torch.Tensor:
 def assert_replicas(model: nn.Module, group: dist.ProcessGroup | None = None) -> None:
     """Check that all ranks hold the same bits."""
     found: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(found, hash_parameters(list(model.parameters())), group=group)
+    dist.all_gather_object(found, hash_tensors(list(model.parameters())), group=group)
     assert len(set(found)) == 1, found
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from thinwire import _core
-from thinwire.ddp.bases import Lesson
+from thinwire.ddp.bases import MatrixBasis
 from thinwire.ddp.memory import Memory
 from thinwire.ddp.model import real_view
+from thinwire.ddp.pending import Pending
 from thinwire.ddp.plan import BasisShape, Plan, Share
 
 DTYPE_CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -42,13 +43,37 @@ class Bound:
         parameters: in the order of the bucket.
         keeps: which of them have a residual.
         bases: the shapes of their shared bases, None without.
+        share: of what arrives beside a basis, the part that a step hands over.
         dtype: the bucket's.
     """
 
     parameters: Sequence[torch.Tensor]
     keeps: Sequence[bool]
     bases: Sequence[BasisShape | None]
+    share: float
     dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a bucket teaches about one of its matrices, and how the matrix is handed over.
+
+    The gradient lies `offset` bytes into the bucket. Without `pending` it is left as it is; with it, the
+    optimizer gets `share` of what is beside the basis.
+    """
+
+    basis: MatrixBasis
+    offset: int
+    rows: int
+    pending: Pending | None
+    share: float
+
+    def take(self, buffer: int, dtype: int) -> None:
+        """Learn from the decoded bucket at this address, then leave in it what is handed over now."""
+        matrix = buffer + self.offset
+        self.basis.learn(matrix, dtype, self.rows)
+        if self.pending is not None:
+            self.pending.spread(self.basis, matrix, dtype, self.share)
 
 
 class BaseProgram:
@@ -74,16 +99,19 @@ class BaseProgram:
         self._addresses = {i: memory.residuals.addresses(self.parameters[i]) for i, _, _ in self.watched}
         self._residual_bytes = memory.residuals.dtype.itemsize
         shapes = {i: shape for i, shape in enumerate(bound.bases) if shape is not None}
-        found = {i: memory.bases.of(self.parameters[i], shape) for i, shape in shapes.items()}
-        self.lessons = [
-            Lesson(found[i], starts[i] * item, sizes[i] // shape.columns) for i, shape in shapes.items()
-        ]
+        found = {i: memory.bases.of_matrix(self.parameters[i], shape) for i, shape in shapes.items()}
+        self.lessons = []
+        for i, shape in shapes.items():
+            rows, pending = sizes[i] // shape.columns, None
+            if bound.share < 1:
+                pending = memory.pending.of_matrix(self.parameters[i], rows, shape.columns)
+            self.lessons.append(Lesson(found[i], starts[i] * item, rows, pending, bound.share))
         self._bases = {i: basis.native for i, basis in found.items()}
 
     def learn(self, buffer: int) -> None:
-        """Learn from the decoded bucket at this address."""
+        """Learn from the decoded bucket at this address, and leave in it what the optimizer gets now."""
         for lesson in self.lessons:
-            lesson.basis.learn(buffer + lesson.offset, self.dtype, lesson.rows)
+            lesson.take(buffer, self.dtype)
 
     def _layout_of(self, share: Share) -> _core.Layout:
         return share.layout(self.plan.plan_id, self._bases)

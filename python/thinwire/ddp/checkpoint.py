@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,19 +12,21 @@ import torch
 from thinwire import _core
 from thinwire.errors import InvalidArgument
 
-VERSION = 2
-_KEYS = {"version", "step", "rank", "world_size", "loss_scale", "residuals", "bases"}
-_WITHOUT_BASES = 1
-"""The version before bases were saved."""
+VERSION = 3
+_BY_NAME = {"residuals", "bases", "pending"}
+_KEYS = {"version", "step", "rank", "world_size", "loss_scale", *_BY_NAME}
+_CAME_LATER = {1: ("bases", "pending"), 2: ("pending",)}
+"""What states of earlier versions do not have."""
 _log = logging.getLogger("thinwire.ddp")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept for parameters, by name: a rank's own residuals, and the bases that all ranks share."""
+    """What is kept for parameters, by name: residuals, a rank's own; bases and pending parts, all ranks'."""
 
     residuals: dict[str, torch.Tensor]
     bases: dict[str, torch.Tensor]
+    pending: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,17 @@ class SavedState:
     @staticmethod
     def of(saved: Any) -> SavedState:
         """Read a dict that `as_dict` made. Raises InvalidArgument for anything else."""
-        if isinstance(saved, Mapping) and saved.get("version") == _WITHOUT_BASES:
-            saved = {**saved, "version": VERSION, "bases": {}}
+        if isinstance(saved, Mapping) and saved.get("version") in _CAME_LATER:
+            later = _CAME_LATER[saved["version"]]
+            saved = {**saved, "version": VERSION, **{key: {} for key in later}}
         if not isinstance(saved, Mapping) or set(saved) != _KEYS:
             raise InvalidArgument(
                 f"this is not a state_dict of a HookState: it must have {', '.join(sorted(_KEYS))}"
             )
         if saved["version"] != VERSION:
             raise InvalidArgument(f"the state has version {saved['version']}, this release reads {VERSION}")
-        plain = {key: saved[key] for key in _KEYS - {"version", "residuals", "bases"}}
-        kept = Kept(_tensors("residuals", saved["residuals"]), _tensors("bases", saved["bases"]))
+        plain = {key: saved[key] for key in _KEYS - _BY_NAME - {"version"}}
+        kept = Kept(**{what: _tensors(what, saved[what]) for what in _BY_NAME})
         return SavedState(**plain, kept=kept)
 
 
@@ -73,8 +76,9 @@ def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
     """Return the state of `rank` among `world_size` ranks.
 
     `saved` is one state dict, or those of several ranks. Old rank i goes to rank i mod `world_size`;
-    residuals that meet are added; bases are the same in all. What nobody brings is lost: those residuals
-    start from zero, which is logged. Raises InvalidArgument if the states do not belong together.
+    residuals that meet are added; bases and pending parts are the same in all. What nobody brings is lost:
+    those residuals start from zero, which is logged. Raises InvalidArgument if the states do not belong
+    together.
     """
     given = [saved] if isinstance(saved, Mapping) else saved
     if not isinstance(given, Sequence) or not given:
@@ -90,8 +94,11 @@ def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
             raise InvalidArgument(
                 f"the states of rank {first.rank} and rank {state.rank} are not from one checkpoint"
             )
-        if digest(state.kept.bases) != digest(first.kept.bases):
-            raise InvalidArgument(f"rank {first.rank} and rank {state.rank} were saved with different bases")
+        for what in ("bases", "pending"):
+            if digest(getattr(state.kept, what)) != digest(getattr(first.kept, what)):
+                raise InvalidArgument(
+                    f"rank {first.rank} and rank {state.rank} were saved with different {what}"
+                )
     by_rank = {state.rank: state for state in states}
     if len(by_rank) < len(states):
         raise InvalidArgument("the list holds one rank's state twice")
@@ -104,7 +111,8 @@ def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
             ", ".join(map(str, lost)),
         )
     residuals = _sum([by_rank[old].kept.residuals for old in wanted if old in by_rank])
-    return SavedState(first.step, rank, world_size, first.loss_scale, Kept(residuals, first.kept.bases))
+    kept = replace(first.kept, residuals=residuals)
+    return SavedState(first.step, rank, world_size, first.loss_scale, kept)
 
 
 def _sum(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -119,6 +127,6 @@ def _sum(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]
 
 
 def digest(entries: Mapping[str, torch.Tensor]) -> int:
-    """Return a hash of saved bases, by which ranks find out whether they load the same."""
+    """Return a hash of saved arrays, by which ranks find out whether they load the same."""
     named = ((name, entry.detach().float().contiguous()) for name, entry in sorted(entries.items()))
     return _core.xxh3_64(b"".join(name.encode() + entry.numpy().tobytes() for name, entry in named))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -12,11 +12,14 @@ from torch import nn
 from thinwire import _core
 from thinwire._codecs import codec as make_codec
 from thinwire._membership import Options as Network
+from thinwire.ddp import accuracy
 from thinwire.ddp.policy import (
     DEFAULT_RANKS,
+    DEFAULT_SHARES,
     SIGN1_BLOCK_WITH_BASIS,
     Policy,
     check_rank,
+    check_share,
     default_warmup,
     protected_parameters,
 )
@@ -33,18 +36,21 @@ class Options:
 
     Attributes:
         codec: "int8", "int4", "sign1", "topk", "bf16", ... with parameters as in "int4:block=32"; see
-            `thinwire.codecs()`.
+            `thinwire.codecs()`. "auto-accuracy:1%" stands for the smallest that promises so small a gap to
+            uncompressed training (`docs/accuracy.md`), with its own basis and warm-up.
         transport: "native" (thinwire's own links), "c10d" (Gloo), or "auto", which takes native.
         small: matrices with fewer values than this go in 16 bit, as all one-dimensional parameters do.
         basis: vectors of the basis that ranks share for each matrix (`docs/basis.md`); 0 for none. None: 8
             for sign1 and topk, 4 for int2 and ternary, else 0.
+        share: of what arrives beside a basis, the part that a step hands to the optimizer; the rest comes
+            with the next steps. 1 for all at once. None: 0.25 for topk, else 1. Without a basis always 1.
         warmup: steps of int4 at the start. None: 10 with a basis, 40 for int2, ternary, sign1 and topk
             without one, else 0.
         feedback: keep what a codec loses and send it with the next step (codecs under 16 bit).
         residual_dtype: "float32", or "bfloat16" for half the memory.
         nonfinite: "propagate" lets NaN and infinity arrive as NaN on all ranks; "raise" raises NonFinite on
             all ranks as well.
-        verify_every: compare the parameters of all ranks before every so many steps; 0 for never.
+        verify_every: compare the parameters and bases of all ranks before every so many steps; 0 for never.
         seed: of stochastic rounding.
         force: run everything on a single rank too, where the bucket is otherwise left alone.
         timeout: seconds that a collective call of HookState waits for the other ranks.
@@ -55,6 +61,7 @@ class Options:
     transport: str = "auto"
     small: int = 4096
     basis: int | None = None
+    share: float | None = None
     warmup: int | None = None
     feedback: bool = True
     residual_dtype: str = "float32"
@@ -72,9 +79,20 @@ class Options:
         for name in given:
             if name not in names:
                 raise InvalidArgument(f"there is no option {name!r}; there are {', '.join(names)}")
-        options = Options(**given)
+        options = Options(**given)._resolved()
         options._check()
         return options
+
+    def _resolved(self) -> Options:
+        """Name the codec where only an accuracy was asked for."""
+        if not accuracy.is_request(self.codec):
+            return self
+        for name in ("basis", "share", "warmup"):
+            if getattr(self, name) is not None:
+                raise InvalidArgument(
+                    f"{name} is part of what codec={self.codec!r} chooses; leave it out, or name a codec"
+                )
+        return replace(self, codec=accuracy.codec_for(self.codec))
 
     def _check(self) -> None:
         make_codec(self.codec)
@@ -85,6 +103,8 @@ class Options:
             _at_least(name, getattr(self, name), int, 0)
         if self.basis is not None:
             check_rank(self.basis)
+        if self.share is not None:
+            check_share(self.share)
         if self.warmup is not None:
             _at_least("warmup", self.warmup, int, 0)
         for name in ("timeout", "deadline"):
@@ -116,8 +136,16 @@ class Options:
         spec, rank = self.spec, self.rank
         protected = frozenset() if rank else protected_parameters(spec, modules)
         warmup = default_warmup(spec, rank) if self.warmup is None else self.warmup
+        share = DEFAULT_SHARES.get(spec.name, 1.0) if self.share is None else float(self.share)
         return Policy(
-            spec, self.small, warmup, self.feedback, protected, rank, is_rank_given=self.basis is not None
+            spec,
+            self.small,
+            warmup,
+            self.feedback,
+            protected,
+            rank,
+            is_rank_given=self.basis is not None,
+            share=share if rank else 1.0,
         )
 
     def description(self) -> dict[str, Any]:

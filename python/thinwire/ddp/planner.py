@@ -93,6 +93,7 @@ class Planner(Generic[ProgramT]):
                 parameters,
                 [self._policy.keeps_residual(parameter) for parameter in parameters],
                 [self._policy.basis_of(parameter) for parameter in parameters],
+                self._policy.share if warm else 1.0,
                 buffer.dtype,
             )
             sizes = [real_view(parameter).numel() for parameter in parameters]

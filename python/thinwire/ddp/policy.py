@@ -28,6 +28,9 @@ DEFAULT_RANKS = {"int2": 4, "ternary": 4, "sign1": 8, "topk": 8}
 WARMUP_STEPS, WARMUP_STEPS_WITH_BASIS = 40, 10
 WARMUP_CODEC = CodecSpec("int4")
 PROTECTED_CODEC = CodecSpec("int8")
+DEFAULT_SHARES = {"topk": 0.25}
+"""Of what arrives beside a basis, the part that a step hands over; the rest comes with the next ones."""
+LEAST_SHARE = 1 / 64
 SIGN1_BLOCK_WITH_BASIS = 1024
 """A basis takes up what the finer scales of shorter blocks are for."""
 COLUMNS_A_VECTOR = 8
@@ -43,8 +46,9 @@ class Policy:
 
     `codec` is what was asked for, `small` the number of values below which a parameter goes in 16 bit,
     `warmup` the number of steps of int4 at the start, `feedback` whether residuals are wanted, `protected`
-    the embeddings and the head (by identity, not by name), `rank` the vectors of the matrices' bases, and
-    `is_rank_given` whether somebody asked for just so many.
+    the embeddings and the head (by identity, not by name), `rank` the vectors of the matrices' bases,
+    `is_rank_given` whether somebody asked for just so many, and `share` the part of what arrives beside a
+    basis that a step hands to the optimizer.
     """
 
     codec: CodecSpec
@@ -54,6 +58,7 @@ class Policy:
     protected: frozenset[torch.Tensor]
     rank: int = 0
     is_rank_given: bool = False
+    share: float = 1.0
 
     @property
     def is_coarse(self) -> bool:
@@ -123,6 +128,13 @@ def check_rank(rank: int) -> None:
         raise InvalidArgument(
             f"basis is {rank!r}; it must be a number of vectors up to {GREATEST_BASIS_RANK}, or 0 for none"
         )
+
+
+def check_share(share: float) -> None:
+    """Raise InvalidArgument for what is no part of a whole, or so small that it would never come."""
+    is_number = isinstance(share, (int, float)) and not isinstance(share, bool)
+    if not (is_number and LEAST_SHARE <= share <= 1):
+        raise InvalidArgument(f"share is {share!r}; it must be a number from {LEAST_SHARE:g} to 1")
 
 
 def protected_parameters(codec: CodecSpec, modules: Iterable[nn.Module]) -> frozenset[torch.Tensor]:

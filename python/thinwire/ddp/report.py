@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from thinwire._advice import best_bucket_cap, exposed_seconds
+from thinwire._sizes import format_size
 
 SAMPLE_EVERY = 8
 """The error of the codec is measured on one share every so many steps."""
@@ -168,7 +169,8 @@ class Report:
             ("codec", f"{v['codec']} on {v['world_size']} ranks, {v['steps']} steps"),
             (
                 "sent",
-                f"{_bytes(v['bytes_sent'])} a step instead of {_bytes(v['bytes_plain'])}{_times(v['ratio'])}",
+                " a step instead of ".join(format_size(v[key]) for key in ("bytes_sent", "bytes_plain"))
+                + _times(v["ratio"]),
             ),
             (
                 "error of one encoding",
@@ -176,7 +178,7 @@ class Report:
             ),
             (
                 "memory",
-                ", ".join(f"{of} {_bytes(v[key])}" for of, key in _MEMORY.items()),
+                ", ".join(f"{of} {format_size(v[key])}" for of, key in _MEMORY.items()),
             ),
             ("steps not finite", str(v["nonfinite_steps"])),
             *[(_STAGES[stage], f"{seconds * 1e3:.2f} ms a step") for stage, seconds in v["seconds"].items()],
@@ -212,14 +214,6 @@ def _verdict(values: dict[str, Any]) -> str:
     verdict += "compression pays" if values["pays"] else "compression does not pay on this link"
     cap = values["recommended_bucket_cap_mb"]
     return verdict + (f"; DDP(bucket_cap_mb={cap}) would be faster still" if cap else "")
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.4g} {unit}"
-        count /= 1024
-    return f"{count:.4g} GiB"
 
 
 def _times(ratio: float | None) -> str:

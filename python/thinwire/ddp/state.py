@@ -28,6 +28,7 @@ from thinwire.ddp.native_engine import NativeEngine
 from thinwire.ddp.native_program import NativeProgram
 from thinwire.ddp.native_wire import NativeWire
 from thinwire.ddp.options import RESIDUAL_DTYPES, Options, check_network
+from thinwire.ddp.pending import Pendings
 from thinwire.ddp.plan import C10D_LIMITS, native_limits
 from thinwire.ddp.planner import Planner
 from thinwire.ddp.program import Program
@@ -45,7 +46,7 @@ class HookState:
 
     Args:
         codec: how gradients are sent; "int8", "int4", "sign1", "topk:density=0.01", ... see
-            `thinwire.codecs()`.
+            `thinwire.codecs()`. "auto-accuracy:1%" takes the smallest that promises so small a gap.
         model: the model, or its DDP wrapper: gives parameters their names in `state_dict`, and finds
             embeddings and output head for codecs below int4. `attach` passes it.
         process_group: that of the DDP module; None for the default group.
@@ -114,11 +115,11 @@ class HookState:
         self.stepper.weight = float(weight)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return this rank's state between two steps: the step's number, copies of its residuals and bases.
+        """Return this rank's state between two steps: its number, copies of residuals, bases, pending parts.
 
         These are named after their parameters. A residual has the shape of its parameter, and every rank's
-        differs; a basis is (vectors, columns), the same on all ranks. To resume bit by bit, save and load
-        each rank's own.
+        differs; a basis is (vectors, columns), a pending part (rows, columns), both the same on all ranks. To
+        resume bit by bit, save and load each rank's own.
         """
         self.stepper.settle()
         stepper = self.stepper
@@ -132,7 +133,7 @@ class HookState:
 
         `state_dict` is this rank's own, or a list of those of several former ranks, whose number may differ:
         old rank i goes to rank i mod the number of ranks, and residuals that meet are added. Another rank's
-        alone gives the step number and the bases; residuals then start from zero, which is logged.
+        alone gives the step number, bases and pending parts; residuals then start from zero, which is logged.
 
         Raises InvalidArgument on all ranks, and changes nothing, if names or shapes do not fit or ranks load
         different steps; Timeout naming the ranks that did not call it.
@@ -155,7 +156,7 @@ class HookState:
         self.stepper.raise_pending()
         values = {"codec": str(self._policy.codec), "world_size": self._world_size, **self._metrics.summary()}
         values["residual_bytes"] = self._memory.residuals.nbytes
-        values["basis_bytes"] = self._memory.bases.nbytes
+        values["basis_bytes"] = self._memory.bases.nbytes + self._memory.pending.nbytes
         values["buffer_bytes"] = self._engine.buffer_bytes if self._engine is not None else 0
         return Report(values)
 
@@ -179,7 +180,7 @@ class HookState:
             for name, parameter in coded.items():
                 self._policy.check_basis(name, parameter)
         residuals = Residuals(RESIDUAL_DTYPES[self.options.residual_dtype], transactional, names, kept)
-        return Memory(residuals, Bases(names, self.options.seed))
+        return Memory(residuals, Bases(names, self.options.seed), Pendings(names))
 
     def _make_engine(self, wire: Wire | NativeWire, model: nn.Module | None) -> BaseEngine:
         named = list(named_parameters(model).items()) if model is not None else None
@@ -188,7 +189,7 @@ class HookState:
 
         def verifier(planner: Planner[Any]) -> Verifier:
             parameters = planner.parameters if named is None else lambda: named
-            return Verifier(self.options.verify_every, wire, parameters)
+            return Verifier(self.options.verify_every, wire, lambda: [*parameters(), *memory.shared()])
 
         if isinstance(wire, NativeWire):
             rank, limits = wire.communicator.native, native_limits(self._world_size)
@@ -205,6 +206,7 @@ class HookState:
             "step": merged and merged.step,
             "loss scale": merged and merged.loss_scale,
             "bases": merged and digest(merged.kept.bases),
+            "pending": merged and digest(merged.kept.pending),
         }
         answers = self._wire.meet(answer, "called load_state_dict") if self._wire is not None else [answer]
         for rank, other in enumerate(answers):

@@ -124,7 +124,7 @@ class Stepper:
     def _follow_loss_scale(self) -> None:
         scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
         if scale != self.loss_scale:
-            self._memory.residuals.rescale(scale / self.loss_scale)
+            self._memory.rescale(scale / self.loss_scale)
         self.loss_scale = scale
 
     def _refusal(self, buffer: torch.Tensor) -> Error | None:

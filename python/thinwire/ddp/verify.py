@@ -22,49 +22,47 @@ class Gathering(Protocol):
 
 
 class Verifier:
-    """Compares the parameters of all ranks every `every` steps; 0 means never.
+    """Compares the replicas of all ranks every `every` steps; 0 means never.
 
-    `parameters` returns names and tensors, the same ones in the same order on every rank.
+    `replica` returns names and tensors, the same ones in the same order on every rank.
     """
 
     def __init__(
-        self, every: int, wire: Gathering, parameters: Callable[[], Sequence[tuple[str, torch.Tensor]]]
+        self, every: int, wire: Gathering, replica: Callable[[], Sequence[tuple[str, torch.Tensor]]]
     ) -> None:
         self._every = every
         self._wire = wire
-        self._parameters = parameters
+        self._replica = replica
 
     def check(self, step: int) -> None:
         """Compare, if this is a step to verify. Collective. Raises ReplicaMismatch on all ranks."""
         if self._every == 0 or step % self._every:
             return
-        named = self._parameters()
-        combined = _to_bytes(hash_parameters([parameter for _, parameter in named]))
+        named = self._replica()
+        combined = _to_bytes(hash_tensors([tensor for _, tensor in named]))
         hashes = self._wire.gather(combined)
         if len(set(hashes)) > 1:
-            single = self._wire.gather(
-                b"".join(_to_bytes(hash_parameters([parameter])) for _, parameter in named)
-            )
+            single = self._wire.gather(b"".join(_to_bytes(hash_tensors([tensor])) for _, tensor in named))
             raise ReplicaMismatch(
                 f"before step {step}: {_difference(hashes, single, [name for name, _ in named])}"
             )
 
 
-def hash_parameters(parameters: Sequence[torch.Tensor]) -> int:
-    """Return one XXH3-64 over the bytes of all parameters, in logical order."""
-    flat = [parameter.detach().contiguous() for parameter in parameters]
+def hash_tensors(tensors: Sequence[torch.Tensor]) -> int:
+    """Return one XXH3-64 over the bytes of all tensors, in logical order."""
+    flat = [tensor.detach().contiguous() for tensor in tensors]
     return _core.hash_many([p.data_ptr() for p in flat], [p.nbytes for p in flat])
 
 
 def _difference(hashes: Sequence[bytes], single: Sequence[bytes], names: Sequence[str]) -> str:
-    """Say which ranks differ from most, and in which parameter first."""
+    """Say which ranks differ from most, and in what first."""
     usual = Counter(hashes).most_common(1)[0][0]
     odd = [rank for rank, found in enumerate(hashes) if found != usual]
     usual_single = single[hashes.index(usual)]
     first = next((i for i in range(len(names)) if _at(single[odd[0]], i) != _at(usual_single, i)), None)
-    ranks = ("rank " if len(odd) == 1 else "ranks ") + ", ".join(map(str, odd))
+    ranks = ("rank {} differs" if len(odd) == 1 else "ranks {} differ").format(", ".join(map(str, odd)))
     where = f"first in {names[first]}" if first is not None else "in the number of parameters"
-    return f"the parameters of {ranks} differ from those of rank {hashes.index(usual)}, {where}"
+    return f"{ranks} from rank {hashes.index(usual)}, {where}"
 
 
 def _at(hashes: bytes, index: int) -> bytes:

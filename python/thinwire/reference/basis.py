@@ -13,7 +13,19 @@ import numpy as np
 
 from . import int8
 from .codecs import CODECS, resolve
-from .numerics import F32, INF_FP32, accumulate, canonical, dot, from_bits, mag, multiply_add
+from .numerics import (
+    F32,
+    INF_FP32,
+    U16,
+    accumulate,
+    canonical,
+    dot,
+    from_bf16,
+    from_bits,
+    mag,
+    multiply_add,
+    to_bf16,
+)
 from .rounding import uniform
 from .sections import padded
 
@@ -111,6 +123,23 @@ def learn(vectors: F32, matrix: F32, moments: F32) -> F32:
     for i, row in enumerate(matrix):
         moments = multiply_add(products[:, i, None], row, moments)
     return moments
+
+
+def spread(vectors: F32, matrix: F32, share: float, kept: U16) -> tuple[F32, U16]:
+    """Return a matrix that hands over a share of what lies beside the basis, and what is kept for later.
+
+    `kept` are bf16 bits in the matrix's shape: what earlier steps have left.
+    """
+    out, later = matrix.copy(), kept.copy()
+    for first in range(0, len(matrix), GROUP_ROWS):
+        rows = slice(first, first + GROUP_ROWS)
+        coefficients = project(vectors, matrix[rows])
+        t = expand(matrix[rows], vectors, -coefficients) + from_bf16(kept[rows])
+        later[rows] = to_bf16(
+            np.where(np.isfinite(t), t * (np.float32(1) - np.float32(share)), np.float32(0))
+        )
+        out[rows] = expand(t - from_bf16(later[rows]), vectors, coefficients)
+    return out, later
 
 
 def turn(vectors: F32, moments: F32) -> F32:

@@ -1,0 +1,133 @@
+"""Arrays that all ranks hold alike, one a parameter.
+
+They are found by the Parameter object while training, and by name in a state dict. What a step writes becomes
+current only if the step was finite on all ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+import torch
+
+from thinwire.ddp.names import Names, some
+from thinwire.errors import InvalidArgument
+
+
+class Entry(Protocol):
+    """What a parameter has."""
+
+    @property
+    def current(self) -> torch.Tensor:
+        """What counts, and is saved. The next commit may put another array in its place."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+
+    def begin(self) -> None:
+        """Take what the first step has."""
+
+    def commit(self) -> None:
+        """Make what the last step wrote current."""
+
+    def discard(self) -> None:
+        """Forget what the last step wrote."""
+
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+class SharedArrays(Generic[EntryT]):
+    """The entries of one rank, equal to every other rank's.
+
+    Args:
+        names: of parameters.
+        what: an entry is called in messages, as in "basis".
+        option: how its shape came about, for messages.
+    """
+
+    def __init__(self, names: Names, what: str, option: str) -> None:
+        self._names, self._what, self._option = names, what, option
+        self._of: dict[torch.Tensor, EntryT] = {}
+        self._loaded: dict[str, torch.Tensor] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(entry.nbytes for entry in self._of.values())
+
+    def of(self, parameter: torch.Tensor, make: Callable[[], EntryT]) -> EntryT:
+        """Return the entry of a parameter, made at its first use.
+
+        Raises InvalidArgument if a loaded state has one of another shape.
+        """
+        entry = self._of.get(parameter)
+        if entry is None:
+            entry = make()
+            name = self._names.of(parameter)
+            if name in self._loaded:
+                self._check_shape(name, self._loaded[name], entry.current)
+                entry.current.copy_(self._loaded.pop(name))
+            self._of[parameter] = entry
+        return entry
+
+    def commit(self) -> None:
+        """Make what the last step wrote current."""
+        for entry in self._of.values():
+            entry.commit()
+
+    def discard(self) -> None:
+        """Forget what the last step wrote: it was not finite, or failed."""
+        for entry in self._of.values():
+            entry.discard()
+
+    def rescale(self, factor: float) -> None:
+        """Multiply everything, because the loss scale changed by `factor`."""
+        for entry in self._of.values():
+            entry.current.mul_(factor)
+        for loaded in self._loaded.values():
+            loaded.mul_(factor)
+
+    def named(self) -> list[tuple[str, torch.Tensor]]:
+        """Return what is current and what it is, in the same order on every rank."""
+        return [
+            (f"the {self._what} of {self._names.of(parameter)}", entry.current)
+            for parameter, entry in self._of.items()
+        ]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return copies of what is current by name of its parameter."""
+        used = {self._names.of(parameter): entry.current.clone() for parameter, entry in self._of.items()}
+        return {**{name: entry.clone() for name, entry in self._loaded.items()}, **used}
+
+    def check(self, entries: Mapping[str, torch.Tensor]) -> None:
+        """Raise InvalidArgument if `load(entries)` would not fit by name and shape. Nothing always fits."""
+        known = {self._names.of(parameter): entry for parameter, entry in self._of.items()}
+        missing = [name for name in known if name not in entries]
+        if entries and missing:
+            raise InvalidArgument(f"the state has no {self._what} for parameter {some(missing)}")
+        for name, entry in known.items():
+            if name in entries:
+                self._check_shape(name, entries[name], entry.current)
+
+    def load(self, entries: Mapping[str, torch.Tensor]) -> None:
+        """Take up what was saved, or without an entry what the first step has. Others wait for their use."""
+        self.check(entries)
+        self.discard()
+        loose = {name: entry.detach().clone() for name, entry in entries.items()}
+        for parameter, entry in self._of.items():
+            saved = loose.pop(self._names.of(parameter), None)
+            if saved is not None:
+                entry.current.copy_(saved)
+            else:
+                entry.begin()
+        self._loaded = loose
+
+    def _check_shape(self, name: str, found: torch.Tensor, wanted: torch.Tensor) -> None:
+        if found.shape != wanted.shape:
+            raise InvalidArgument(
+                f"the {self._what} of {name} is {tuple(found.shape)} in the state, {tuple(wanted.shape)} here"
+                f" ({self._option})"
+            )
