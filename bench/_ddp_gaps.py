@@ -47,7 +47,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     The gap is to the plain run of the same seed, on however many ranks that was: both saw the same global
     batches. It is None where there is no such run.
     """
-    plain = {_setting(run): run["loss"] for run in runs if run["method"] == PLAIN}
+    plain = {_setting(run): run for run in runs if run["method"] == PLAIN}
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["optimizer"], run["model"], run["ranks"], run["method"]), []).append(run)
@@ -58,16 +58,20 @@ def _setting(run: dict[str, Any]) -> tuple[Any, ...]:
     return run["optimizer"], run["model"], run["seed"]
 
 
-def _entry(same: Sequence[dict[str, Any]], plain: dict[tuple[Any, ...], float]) -> dict[str, Any]:
+def _entry(same: Sequence[dict[str, Any]], plain: dict[tuple[Any, ...], dict[str, Any]]) -> dict[str, Any]:
+    def gaps(loss: str) -> dict[str, float] | None:
+        compared = [(run, plain[_setting(run)]) for run in same if _setting(run) in plain]
+        return _range([gap_percent(run[loss], reference[loss]) for run, reference in compared])
+
     first = same[0]
-    gaps = [gap_percent(run["loss"], plain[_setting(run)]) for run in same if _setting(run) in plain]
     accuracies = [run["accuracy_percent"] for run in same if run["accuracy_percent"] is not None]
     return {
         **{name: first[name] for name in ("optimizer", "model", "ranks", "method")},
         "label": label(first["method"]),
         "seeds": len(same),
         "loss": statistics.fmean(run["loss"] for run in same),
-        "gap_percent": _range(gaps),
+        "gap_percent": gaps("loss"),
+        "held_out_gap_percent": gaps("held_out_loss"),
         "accuracy_percent": _range(accuracies),
         "bits": statistics.fmean(run["bits"] for run in same),
         "bits_from_start": statistics.fmean(run["bits_from_start"] for run in same),
@@ -88,6 +92,7 @@ def format_tables(entries: Sequence[dict[str, Any]]) -> str:
         mine = [entry for entry in entries if entry["optimizer"] == optimizer]
         for title, cell in (
             ("gap to plain DDP in percent, mean (least .. greatest) over the seeds", _gap_cell),
+            ("the same of the loss on held-out data at the end", _held_out_cell),
             ("bits a value a phase: steady / over the whole run", _bits_cell),
         ):
             tables.append(f"{optimizer}: {title}\n\n{_grid(mine, cell)}")
@@ -126,6 +131,11 @@ def _gap_cell(entry: dict[str, Any]) -> str:
         return f"loss {entry['loss']:.4f}"
     gap = entry["gap_percent"]
     return _format_range(gap, "{:+.2f}") if gap else "no plain run"
+
+
+def _held_out_cell(entry: dict[str, Any]) -> str:
+    gap = entry["held_out_gap_percent"]
+    return "" if entry["method"] == PLAIN else _format_range(gap, "{:+.2f}") if gap else "no plain run"
 
 
 def _bits_cell(entry: dict[str, Any]) -> str:

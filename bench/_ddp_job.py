@@ -118,11 +118,15 @@ class _Training:
 
 
 def _sgd(parameters: Iterable[Tensor], rate: float) -> Optimizer:
-    return torch.optim.SGD(parameters, rate, momentum=0.9)
+    return torch.optim.SGD(parameters, rate, momentum=0.9, fused=True)
+
+
+def _adamw(parameters: Iterable[Tensor], rate: float) -> Optimizer:
+    return torch.optim.AdamW(parameters, rate, fused=True)
 
 
 _OPTIMIZERS: dict[str, Callable[[Iterable[Tensor], float], Optimizer]] = {
-    "adamw": torch.optim.AdamW,
+    "adamw": _adamw,
     "sgd": _sgd,
 }
 _LAST_SHARE_OF_RATE = 0.1

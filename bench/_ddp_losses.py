@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from thinwire.bench import _report
+from thinwire.bench._ddp_clock import Case, case_of
 from thinwire.bench._ddp_gaps import bits_per_value, curve, final_loss, summarise
 from thinwire.bench._ddp_plan import GLOBAL_BATCH, MODELS, OPTIMIZERS, PLAIN, check_method
 from thinwire.bench._ddp_runner import LocalRunner, Session
@@ -92,6 +93,11 @@ class Matrix:
                 " pip install scikit-learn, or leave 'conv' out of --models"
             )
 
+    def cases(self) -> list[Case]:
+        """What has a step time of its own: every method on every number of ranks."""
+        methods = dict.fromkeys([PLAIN, *self.methods])
+        return [Case(*point) for point in product(self.models, self.ranks, methods)]
+
     def runs(self) -> list[Run]:
         """Plain DDP first in each setting; a seed is complete before the next one begins."""
         methods = dict.fromkeys([PLAIN, *self.methods])
@@ -108,19 +114,22 @@ class Results:
     def __init__(self, path: Path | None, facts: dict[str, Any], steps: int) -> None:
         """Take over what the file has. ValueError where that is of something else."""
         self._path, self._facts, self._steps = path, facts, steps
-        self.runs = self._read(path) if path is not None and path.exists() else []
+        self.runs: list[dict[str, Any]] = []
+        self.step_times: list[dict[str, Any]] = []
+        if path is not None and path.exists():
+            self._read(path)
 
-    def _read(self, path: Path) -> list[dict[str, Any]]:
+    def _read(self, path: Path) -> None:
         try:
             content = json.loads(path.read_text())
-            mode, steps, runs = content["mode"], content["steps"], list(content["runs"])
+            mode, steps = content["mode"], content["steps"]
+            self.runs, self.step_times = list(content["runs"]), list(content.get("step_times", []))
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} is not of `bench ddp --equal-steps`; name another file") from None
         if (mode, steps) != (MODE, self._steps):
             raise ValueError(
                 f"{path} has runs of {steps} steps, these have {self._steps}; name another file, or --steps"
             )
-        return runs
 
     def __contains__(self, run: Run) -> bool:
         return run.key in {_run_of(entry).key for entry in self.runs}
@@ -146,6 +155,15 @@ class Results:
         )
         self.write()
 
+    def has_step_time(self, case: Case, rate_bits: int) -> bool:
+        """Whether the step of this case has been timed at this rate."""
+        return any(case_of(entry) == case and entry["rate_bits"] == rate_bits for entry in self.step_times)
+
+    def add_step_time(self, entry: dict[str, Any]) -> None:
+        """Keep what `_ddp_clock` has measured, and write the file."""
+        self.step_times.append(entry)
+        self.write()
+
     def write(self) -> None:
         """Write the file, if there is one."""
         if self._path is not None:
@@ -153,7 +171,7 @@ class Results:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
-        summary = {"methods": summarise(self.runs), "runs": self.runs}
+        summary = {"methods": summarise(self.runs), "runs": self.runs, "step_times": self.step_times}
         return {**self._facts, "mode": MODE, "steps": self._steps, **summary}
 
 

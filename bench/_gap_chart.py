@@ -12,17 +12,14 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.lines import Line2D
 
-from thinwire.bench._chart_style import COLOURS, INK, dress, entitle
+from thinwire.bench._chart_style import GREY, INK, dress, entitle, method_colours
 from thinwire.bench._ddp_plan import PLAIN, POWERSGD, label
 
-_GREY = "#7f7f7f"
-_TORCH_COLOURS = {"torch/fp16": "#000000"}
-"""Of PyTorch's ways; PowerSGD, whose ranks are points of a line, is grey."""
 _MARKERS = {2: "o", 4: "s", 8: "^", 16: "D"}
 """By number of ranks."""
 _LINEAR_PERCENT = 1.0
 """Gaps up to this are drawn on a linear scale, larger ones on a logarithmic one."""
-_TICKS = (-1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100)
+_TICKS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100)
 _LEAST_RANGE = (-0.5, 1.0)
 
 
@@ -60,24 +57,12 @@ def draw(entries: Sequence[dict[str, Any]], steps: int, path: Path) -> None:
 
 
 def _styles(entries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """How each method's marks look: a colour a codec, hollow without a basis."""
-    codecs = list(dict.fromkeys(_codec(e["method"]) for e in entries if not _is_torch(e["method"])))
-    styles = {}
-    for method in dict.fromkeys(entry["method"] for entry in entries):
-        if _is_torch(method):
-            colour = _TORCH_COLOURS.get(method, _GREY)
-        else:
-            colour = COLOURS[codecs.index(_codec(method)) % len(COLOURS)]
-        styles[method] = {"color": colour, "markerfacecolor": "white" if ";basis=0" in method else colour}
-    return styles
-
-
-def _is_torch(method: str) -> bool:
-    return method.startswith("torch/")
-
-
-def _codec(method: str) -> str:
-    return method.partition(";")[0]
+    """How each method's marks look: hollow without a basis."""
+    colours = method_colours([entry["method"] for entry in entries])
+    return {
+        method: {"color": colour, "markerfacecolor": "white" if ";basis=0" in method else colour}
+        for method, colour in colours.items()
+    }
 
 
 def _draw_panel(axes: Any, entries: Sequence[dict[str, Any]], styles: dict[str, dict[str, Any]]) -> None:
@@ -105,9 +90,9 @@ def _draw_powersgd(axes: Any, entries: Sequence[dict[str, Any]], has_names: bool
     """A line through its points; with names, each has its rank beside it."""
     found = [(POWERSGD.search(entry["method"]), entry) for entry in entries]
     points = sorted((e["bits"], e["gap_percent"]["mean"], match[1]) for match, e in found if match)
-    axes.plot([x for x, _, _ in points], [y for _, y, _ in points], color=_GREY, linewidth=1.0, zorder=1)
+    axes.plot([x for x, _, _ in points], [y for _, y, _ in points], color=GREY, linewidth=1.0, zorder=1)
     for x, y, rank in points if has_names else []:
-        axes.annotate(rank, (x, y), (4, 4), textcoords="offset points", color=_GREY, fontsize=8)
+        axes.annotate(rank, (x, y), (4, 4), textcoords="offset points", color=GREY, fontsize=8)
 
 
 def _set_scales(axes: Any, entries: Sequence[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from thinwire.bench import _command, _ddp_gaps, _ddp_losses, _ddp_steps, _report
+from thinwire.bench import _command, _ddp_clock, _ddp_gaps, _ddp_losses, _ddp_steps, _report
 from thinwire.bench._ddp_losses import QUICK_METHODS, Matrix, Results
 from thinwire.bench._ddp_plan import MODELS, OPTIMIZERS
 from thinwire.cli._shaped import LinkError, choose_link, parse_rate
@@ -24,12 +24,14 @@ DDP's default bucket size and at the best of a sweep, plain DDP's beside it.
 --equal-steps: four models, each trained for equally many steps on the same global batches with every method
 and on each number of ranks: by how many percent the training loss of the last tenth of the steps ends above
 plain DDP's, and how many bits a value went over the wire. All of it takes many hours. The file that --json
-names is written after every run, and a later call goes on where it ends.
+names is written after every run, and a later call goes on where it ends. With --wall-clock a step of each
+method is timed over thin links as well; leave the machine alone for that.
 
 examples:
   thinwire bench ddp --json ddp.json
   thinwire bench ddp --quick
   thinwire bench ddp --equal-steps --json loss.json --plot loss.png
+  thinwire bench ddp --equal-steps --json loss.json --wall-clock 100mbit --plot-clock clock.png
   thinwire bench ddp --equal-steps --models char gru --ranks 2 --seeds 1 --steps 600 --optimizers adamw \\
     --methods 'thinwire/sign1;basis=4;warmup=20' torch/powersgd4:start=10
 """
@@ -51,6 +53,8 @@ MATRIX = Matrix()
 QUICK_MATRIX = Matrix(ranks=(2,), optimizers=OPTIMIZERS[:1], methods=QUICK_METHODS, seeds=1, steps=100)
 _OF_STEP_TIMES = ("rates", "codecs", "buckets")
 _OF_EQUAL_STEPS = ("models", "ranks", "optimizers", "methods", "seeds", "steps")
+
+_OUTPUTS = ("plot", "wall_clock", "plot_clock")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,13 +90,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     losses.add_argument("--seeds", type=int, metavar="N", help=f"runs a method (default: {MATRIX.seeds})")
     losses.add_argument("--steps", type=int, metavar="N", help=f"steps a run (default: {MATRIX.steps})")
     losses.add_argument("--plot", type=Path, metavar="FILE", help="draw bits against gap")
+    losses.add_argument(
+        "--wall-clock", metavar="RATE", help="also time the steps of every method at this rate"
+    )
+    losses.add_argument("--plot-clock", type=Path, metavar="FILE", help="draw loss against time at that rate")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints tables, writes the files; 1 when a method failed."""
     failures: list[str] = []
     try:
-        _refuse(args, _OF_STEP_TIMES if args.equal_steps else (*_OF_EQUAL_STEPS, "plot"))
+        _refuse(args, _OF_STEP_TIMES if args.equal_steps else (*_OF_EQUAL_STEPS, *_OUTPUTS))
         facts: dict[str, Any] = {"benchmark": "ddp", "machine": _report.machine()}
         print(_report.describe(facts["machine"]), flush=True)
         compare: Callable[..., None] = _compare_losses if args.equal_steps else _compare_steps
@@ -110,7 +118,7 @@ def _refuse(args: argparse.Namespace, names: tuple[str, ...]) -> None:
     for name in names:
         if getattr(args, name) is not None:
             other = "without" if args.equal_steps else "with"
-            raise ValueError(f"--{name} goes {other} --equal-steps")
+            raise ValueError(f"--{name.replace('_', '-')} goes {other} --equal-steps")
 
 
 def _compare_steps(args: argparse.Namespace, facts: dict[str, Any], failures: list[str]) -> None:
@@ -137,8 +145,10 @@ def _compare_steps(args: argparse.Namespace, facts: dict[str, Any], failures: li
 def _compare_losses(args: argparse.Namespace, facts: dict[str, Any], failures: list[str]) -> None:
     matrix = chosen_matrix(args)
     matrix.check()
-    if args.plot and importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--plot needs matplotlib: pip install 'thinwire[bench]'")
+    if (args.plot or args.plot_clock) and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("a plot needs matplotlib: pip install 'thinwire[bench]'")
+    if args.plot_clock and not args.wall_clock:
+        raise ValueError("--plot-clock needs --wall-clock, the rate to draw")
     results = Results(args.json, facts, matrix.steps)
     print(
         f"\n{matrix.steps} steps a run, {len(matrix.runs())} runs, {len(results.runs)} in the file\n",
@@ -152,6 +162,21 @@ def _compare_losses(args: argparse.Namespace, facts: dict[str, Any], failures: l
         from thinwire.bench import _gap_chart
 
         _gap_chart.draw(entries, matrix.steps, args.plot)
+    if args.wall_clock:
+        _add_wall_clock(args, matrix, results, failures)
+
+
+def _add_wall_clock(args: argparse.Namespace, matrix: Matrix, results: Results, failures: list[str]) -> None:
+    link = choose_link(parse_rate(args.wall_clock))
+    print(f"\n{link.describe()}\n", flush=True)
+    todo = [case for case in matrix.cases() if not results.has_step_time(case, link.rate_bits)]
+    _ddp_clock.measure(link, todo, results.add_step_time, failures)
+    times = [entry for entry in results.step_times if entry["rate_bits"] == link.rate_bits]
+    print(_ddp_clock.format_table(times), flush=True)
+    if args.plot_clock and times:
+        from thinwire.bench import _clock_chart
+
+        _clock_chart.draw(results.runs, times, matrix.steps, matrix.optimizers[0], args.plot_clock)
 
 
 def chosen_matrix(args: argparse.Namespace) -> Matrix:

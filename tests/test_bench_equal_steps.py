@@ -14,9 +14,10 @@ pytest.importorskip("torch")
 
 import torch
 
+from thinwire.bench import _ddp_clock, _ddp_methods, ddp
 from thinwire.bench import _ddp_gaps as gaps
 from thinwire.bench import _ddp_losses as losses
-from thinwire.bench import _ddp_methods, ddp
+from thinwire.bench._ddp_clock import Case
 from thinwire.bench._ddp_losses import Matrix, Results, Run
 from thinwire.bench._ddp_plan import MODELS, OPTIMIZERS, PLAIN, Job, check_method, hook_options, label
 from thinwire.bench._tasks import task
@@ -28,7 +29,13 @@ MODELS_HERE = [name for name in MODELS if name != "conv" or importlib.util.find_
 def entry(method: str, loss: float, seed: int = 0, ranks: int = 2, **more: Any) -> dict[str, Any]:
     """A run as the file has it."""
     known = {"seed": seed, "ranks": ranks, "model": "char", "optimizer": "adamw", "method": method}
-    figures = {"loss": loss, "bits": 1.5, "bits_from_start": 2.0, "accuracy_percent": None}
+    figures = {
+        "loss": loss,
+        "held_out_loss": 2 * loss,
+        "bits": 1.5,
+        "bits_from_start": 2.0,
+        "accuracy_percent": None,
+    }
     return {**known, **figures, "replicas_equal": True, "seconds": 10.0, **more}
 
 
@@ -134,6 +141,7 @@ def test_a_gap_is_to_the_plain_run_of_the_same_seed() -> None:
     plain, int4, lone = gaps.summarise(runs)
     assert plain["gap_percent"] == {"mean": 0, "low": 0, "high": 0}
     assert int4["gap_percent"] == pytest.approx({"mean": 2.5, "low": 0, "high": 5})
+    assert int4["held_out_gap_percent"] == pytest.approx(int4["gap_percent"])
     assert (int4["seeds"], int4["ranks"], int4["loss"]) == (3, 4, pytest.approx(15.1 / 3))
     assert lone["gap_percent"] is None
 
@@ -284,3 +292,38 @@ def test_ranks_that_share_a_network_talk_over_sockets(kind: str) -> None:
     """Shared memory would be neither paced nor counted."""
     job = Job(number=0, method="thinwire/int8", link_kind=kind, rate_bits=0)
     assert _ddp_methods._links("thinwire", job) == {"network": {"links": "tcp"}}
+
+
+def test_steps_are_timed_once_for_each_rate(tmp_path: Path) -> None:
+    results = Results(tmp_path / "losses.json", {}, 10)
+    case = Case("char", 2, PLAIN)
+    assert case in Matrix(models=["char"], ranks=[2], methods=["thinwire/int4"]).cases()
+    timed = {**case._asdict(), "rate_bits": 10**8, "kind": "pacing", "step_s": {"median": 0.25}}
+    results.add_step_time(timed)
+    again = Results(tmp_path / "losses.json", {}, 10)
+    assert again.has_step_time(case, 10**8)
+    assert not again.has_step_time(case, 10**9)
+    assert not again.has_step_time(case._replace(ranks=4), 10**8)
+    assert _ddp_clock.format_table(again.step_times).splitlines()[2].split() == ["DDP,", "plain", "250", "ms"]
+
+
+def test_losses_are_drawn_against_time(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from thinwire.bench import _clock_chart
+
+    runs = [entry(method, 2.0, curve=[3.0, 2.5, 2.0]) for method in (PLAIN, "thinwire/sign1")]
+    times = [
+        {"model": "char", "ranks": ranks, "method": PLAIN, "rate_bits": 10**8, "step_s": {"median": 0.25}}
+        for ranks in (2, 4)
+    ]
+    picture = tmp_path / "clock.png"
+    _clock_chart.draw(runs, times, 10, "adamw", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_against_time_needs_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "ddp", "--equal-steps", "--plot-clock", "x.png"]) == 1
+    assert main(["bench", "ddp", "--wall-clock", "100mbit"]) == 1
+    errors = capsys.readouterr().err
+    assert "--plot-clock needs --wall-clock" in errors
+    assert "--wall-clock goes with --equal-steps" in errors
