@@ -11,7 +11,7 @@ import pytest
 import thinwire as tw
 from foreign_arrays import CudaArray
 from thinwire import _core
-from thinwire._buffers import view
+from thinwire._buffers import raw_bytes_anywhere, view
 from thinwire._streams import stream_for
 
 
@@ -26,6 +26,36 @@ def test_one_clear_error(name):
         assert info["cuda_reason"] in str(caught.value)
     with pytest.raises(expected):
         codec.decode(codec.encode(np.ones(1000, np.float32)), out=CudaArray(1000))
+
+
+@pytest.mark.parametrize("profile", ["native", "fixed"])
+def test_one_clear_error_of_fingerprint(profile):
+    info = _core.build_info()
+    with pytest.raises((tw.CudaError, tw.InvalidArgument) if info["cuda"] else tw.NotBuilt) as caught:
+        tw.fingerprint(CudaArray(1000), profile)
+    if not info["cuda"]:
+        assert info["cuda_reason"] in str(caught.value)
+
+
+def test_fingerprint_checks_its_arguments_before_the_device():
+    with pytest.raises(tw.InvalidArgument, match="a BLAKE3 key has 32 bytes"):
+        tw.fingerprint(CudaArray(1000), key=b"short")
+    with pytest.raises(tw.InvalidArgument, match="threads is 0"):
+        tw.fingerprint(CudaArray(1000), threads=0)
+    with pytest.raises(tw.InvalidArgument, match="address of a CUDA stream"):
+        tw.fingerprint(CudaArray(1000), stream=-1)
+    with pytest.raises(tw.InvalidArgument, match="data is not contiguous"):
+        tw.fingerprint(CudaArray(10, 10, strides=(4, 40)))
+    with pytest.raises(tw.InvalidArgument, match="data lies on CUDA device 0; pass a copy in host memory"):
+        tw.cuts(CudaArray(1000))
+
+
+@pytest.mark.parametrize(
+    ("shape", "typestr", "size"), [((3, 5), "<f4", 60), ((7,), "<V2", 14), ((0,), "|u1", 0)]
+)
+def test_the_bytes_of_an_array(shape, typestr, size):
+    found = raw_bytes_anywhere(CudaArray(*shape, typestr=typestr), "data")
+    assert (found.count, found.device) == (size, 0)
 
 
 def test_arrays_of_different_places_are_refused():
@@ -46,6 +76,8 @@ def test_a_stream_is_for_arrays_on_a_gpu():
         codec.encode(host, stream=0)
     with pytest.raises(tw.InvalidArgument, match="stream"):
         codec.decode(codec.encode(host), out=host, stream=0)
+    with pytest.raises(tw.InvalidArgument, match="stream"):
+        tw.fingerprint(host, stream=0)
 
 
 @pytest.mark.parametrize("stream", ["0", -1, True, 1.0])

@@ -33,10 +33,12 @@ inline DType dtype_of(int code) {
 void register_errors(py::module_& m);
 void register_targets(py::module_& m);
 void register_hash(py::module_& m);
+void register_planes(py::module_& m);
 void register_bases(py::module_& m);
 void register_codecs(py::module_& m);
 void register_frames(py::module_& m);
 void register_comm(py::module_& m);
+void register_dedup(py::module_& m);
 void register_cuda(py::module_& m);
 
 } // namespace thinwire::bind

@@ -244,6 +244,8 @@ py::dict environment() {
   found["sockets"] = env.sockets;
   found["secret"] = env.secret;
   found["site"] = env.site;
+  found["store_passphrase"] = env.store_passphrase;
+  found["store_key_file"] = env.store_key_file;
   return found;
 }
 
@@ -254,7 +256,8 @@ void register_comm(py::module_& m) {
   register_collectives(m);
   py::class_<TreePlan, std::shared_ptr<TreePlan>>(
       m, "ReducePlan", "What a rank does with every slice of a bucket, in every step.");
-  m.def("environment", &environment, "The THINWIRE_* variables of communicators, as they are now.");
+  m.def("environment", &environment,
+        "The THINWIRE_* variables that stand for arguments, as they are now.");
   register_rank(m);
 }
 

@@ -1,9 +1,10 @@
-#include "bind/bind.hpp"
+#include "bind/blake3_key.hpp"
 
-#include "hash/blake3.hpp"
+#include "hash/blake3_blocks.hpp"
 #include "hash/xxh3.hpp"
 
-#include <algorithm>
+#include <pybind11/numpy.h>
+
 #include <optional>
 #include <span>
 #include <vector>
@@ -11,43 +12,89 @@
 namespace thinwire::bind {
 namespace {
 
-std::span<const std::byte> contiguous_bytes(const py::buffer_info& info) {
-  if (PyBuffer_IsContiguous(info.view(), 'C') == 0)
-    throw InvalidArgument("the data to hash must be contiguous");
-  return {static_cast<const std::byte*>(info.ptr),
-          static_cast<std::size_t>(info.size * info.itemsize)};
+using Ends = py::array_t<std::int64_t, py::array::c_style>;
+
+// A secret, where there is one.
+struct HeldSecret {
+  explicit HeldSecret(const std::optional<py::buffer>& secret) {
+    if (secret)
+      bytes = held_.emplace(*secret).bytes();
+  }
+  std::optional<std::span<const std::byte>> bytes;
+
+private:
+  std::optional<HeldBytes> held_;
+};
+
+py::bytes bytes_of(std::span<const std::byte> digest) {
+  return {reinterpret_cast<const char*>(digest.data()), digest.size()};
 }
 
-std::uint64_t hash_buffer(const py::buffer& data, std::uint64_t seed) {
-  const py::buffer_info info = data.request();
-  const auto bytes = contiguous_bytes(info);
+std::uint64_t xxh3_64_of_buffer(const py::buffer& data, std::uint64_t seed) {
+  const HeldBytes held(data);
+  const std::span<const std::byte> bytes = held.bytes();
   const py::gil_scoped_release release;
   return xxh3_64(bytes.data(), bytes.size(), seed);
 }
 
-Blake3 hasher_for(const std::optional<py::buffer>& key) {
-  if (!key)
-    return Blake3();
-  const py::buffer_info info = key->request();
-  const auto bytes = contiguous_bytes(info);
-  Blake3Key fixed;
-  if (bytes.size() != fixed.size())
-    throw InvalidArgument("a BLAKE3 key has " + std::to_string(fixed.size()) +
-                          " bytes, this one has " + std::to_string(bytes.size()));
-  std::ranges::copy(bytes, fixed.begin());
-  return Blake3(fixed);
+py::bytes xxh3_128_of_buffer(const py::buffer& data, std::uint64_t seed,
+                             const std::optional<py::buffer>& secret) {
+  if (secret && seed != 0)
+    throw InvalidArgument("XXH3-128 takes a seed or a secret, not both");
+  const HeldBytes held(data);
+  const std::span<const std::byte> bytes = held.bytes();
+  const HeldSecret held_secret(secret);
+  Xxh3Digest digest;
+  {
+    const py::gil_scoped_release release;
+    digest = held_secret.bytes ? xxh3_128_secret(bytes, *held_secret.bytes) : xxh3_128(bytes, seed);
+  }
+  return bytes_of(digest);
 }
 
 py::bytes blake3_of_buffer(const py::buffer& data, const std::optional<py::buffer>& key) {
-  const py::buffer_info info = data.request();
-  const auto bytes = contiguous_bytes(info);
-  Blake3 hasher = hasher_for(key);
+  const HeldBytes held(data);
+  const std::span<const std::byte> bytes = held.bytes();
+  const auto fixed = blake3_key(key);
   Blake3Digest digest;
   {
     const py::gil_scoped_release release;
-    hasher.update(bytes).finish(digest);
+    digest = fixed ? blake3_keyed(*fixed, bytes) : blake3(bytes);
   }
-  return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+  return bytes_of(digest);
+}
+
+// An array with a digest a block, which `hash` fills without the GIL.
+template <class Digest, class Hash>
+py::array_t<std::uint8_t> digests_of_blocks(const py::buffer& data, const Ends& ends, Hash hash) {
+  if (ends.ndim() != 1)
+    throw InvalidArgument("ends has one dimension, not " + std::to_string(ends.ndim()));
+  const HeldBytes held(data);
+  const std::span<const std::byte> bytes = held.bytes();
+  const std::span<const std::int64_t> offsets(ends.data(), static_cast<std::size_t>(ends.size()));
+  py::array_t<std::uint8_t> digests({ends.size(), static_cast<py::ssize_t>(sizeof(Digest))});
+  auto* out = reinterpret_cast<Digest*>(digests.mutable_data());
+  const py::gil_scoped_release release;
+  hash(Blocks(bytes, offsets), out);
+  return digests;
+}
+
+py::array_t<std::uint8_t> blake3_of_blocks(const py::buffer& data, const Ends& ends,
+                                           const std::optional<py::buffer>& key, unsigned threads) {
+  const auto fixed = blake3_key(key);
+  return digests_of_blocks<Blake3Digest>(
+      data, ends, [&](const Blocks& blocks, Blake3Digest* digests) {
+        blake3_blocks(blocks, fixed ? &*fixed : nullptr, threads, digests);
+      });
+}
+
+py::array_t<std::uint8_t> xxh3_128_of_blocks(const py::buffer& data, const Ends& ends,
+                                             const std::optional<py::buffer>& secret,
+                                             unsigned threads) {
+  const HeldSecret held(secret);
+  return digests_of_blocks<Xxh3Digest>(data, ends, [&](const Blocks& blocks, Xxh3Digest* digests) {
+    xxh3_128_blocks(blocks, held.bytes, threads, digests);
+  });
 }
 
 std::uint64_t hash_many(const std::vector<Address>& addresses,
@@ -63,10 +110,18 @@ std::uint64_t hash_many(const std::vector<Address>& addresses,
 } // namespace
 
 void register_hash(py::module_& m) {
-  m.def("xxh3_64", &hash_buffer, py::arg("data"), py::arg("seed") = 0,
+  m.def("xxh3_64", &xxh3_64_of_buffer, py::arg("data"), py::arg("seed") = 0,
         "XXH3-64 of a contiguous buffer.");
+  m.def("xxh3_128", &xxh3_128_of_buffer, py::arg("data"), py::arg("seed") = 0,
+        py::arg("secret") = py::none(), "XXH3-128 of a contiguous buffer, 16 bytes.");
+  m.def("xxh3_128_blocks", &xxh3_128_of_blocks, py::arg("data"), py::arg("ends"),
+        py::arg("secret") = py::none(), py::arg("threads") = 0,
+        "XXH3-128 of consecutive blocks of one buffer.");
   m.def("blake3", &blake3_of_buffer, py::arg("data"), py::arg("key") = py::none(),
         "BLAKE3 of a contiguous buffer, 32 bytes; keyed where there is a key of 32 bytes.");
+  m.def("blake3_blocks", &blake3_of_blocks, py::arg("data"), py::arg("ends"),
+        py::arg("key") = py::none(), py::arg("threads") = 0,
+        "BLAKE3 of consecutive blocks of one buffer.");
   m.def("hash_many", &hash_many, py::arg("addresses"), py::arg("sizes"), ReleaseGil(),
         "XXH3-64 over several buffers, each seeded with the hash of those before it.");
 }

@@ -8,9 +8,11 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   register_errors(m);
   register_targets(m);
   register_hash(m);
+  register_planes(m);
   register_bases(m);
   register_codecs(m);
   register_frames(m);
   register_comm(m);
+  register_dedup(m);
   register_cuda(m);
 }

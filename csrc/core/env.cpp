@@ -18,7 +18,9 @@ Env Env::read() {
           .ports = variable("THINWIRE_PORTS"),
           .sockets = variable("THINWIRE_SOCKETS"),
           .secret = variable("THINWIRE_SECRET"),
-          .site = variable("THINWIRE_SITE")};
+          .site = variable("THINWIRE_SITE"),
+          .store_passphrase = variable("THINWIRE_STORE_PASSPHRASE"),
+          .store_key_file = variable("THINWIRE_STORE_KEY_FILE")};
 }
 
 const Env& Env::get() {

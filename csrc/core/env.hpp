@@ -20,6 +20,11 @@ struct Env {
   std::string secret;
   // THINWIRE_SITE: where this rank is, for the hierarchical schedule. Default: empty, its host.
   std::string site;
+  // THINWIRE_STORE_PASSPHRASE: opens encrypted stores on the command line. Default: empty, none.
+  std::string store_passphrase;
+  // THINWIRE_STORE_KEY_FILE: a file with the key of encrypted stores, for the command line.
+  // Default: empty, none.
+  std::string store_key_file;
 
   static Env read();       // as they are now
   static const Env& get(); // as they were at first use

@@ -1,16 +1,8 @@
 // Takes the place of cuda_kernels.cu and cuda_frame.cpp in a build without CUDA.
-#include "core/error.hpp"
+#include "core/cuda_absent.hpp"
 #include "dispatch/cuda_codec.hpp"
 
 namespace thinwire::cuda {
-namespace {
-
-[[noreturn]] void absent() {
-  throw NotBuilt("this thinwire has no CUDA kernels (" THINWIRE_CUDA_REASON
-                 "): build it with THINWIRE_CUDA=ON, or move the array to host memory");
-}
-
-} // namespace
 
 void encode_payload(const Layout&, const FrameValues&, std::uint64_t, std::uint64_t, std::byte*,
                     std::byte*, Stream) {

@@ -3,11 +3,10 @@
 // fails.
 #pragma once
 
+#include "core/cuda_stream.hpp"
 #include "dispatch/frame_codec.hpp"
 
 namespace thinwire::cuda {
-
-using Stream = void*; // a cudaStream_t; null is the legacy default stream
 
 // Encodes the payload of a frame whose memory lies on the device too. Only launches: nothing is
 // allocated, copied to the host or waited for, so that a CUDA graph can capture it. The current

@@ -1,5 +1,5 @@
 // Whole frames between device tensors and host memory.
-#include "core/cuda_check.hpp"
+#include "core/cuda_memory.hpp"
 #include "dispatch/cuda_codec.hpp"
 #include "dispatch/frame_steps.hpp"
 
@@ -8,23 +8,12 @@
 namespace thinwire::cuda {
 namespace {
 
-// The device that holds a tensor's memory.
-int device_of(const void* memory, DType dtype, const char* what) {
-  cudaPointerAttributes found;
-  THINWIRE_CUDA(cudaPointerGetAttributes(&found, memory));
-  if (found.type != cudaMemoryTypeDevice && found.type != cudaMemoryTypeManaged)
-    throw InvalidArgument(std::string(what) + " is not in the memory of a CUDA device");
-  if (reinterpret_cast<std::uintptr_t>(memory) % element_bytes(dtype) != 0)
-    throw InvalidArgument(std::string(what) + " is not aligned to its elements");
-  return found.device;
-}
-
 void check_residuals(const Layout& layout, std::span<void* const> residuals, DType dtype,
                      int device) {
   for (std::size_t i = 0; i < residuals.size(); ++i) {
     if (!residuals[i] || layout.segments()[i].count == 0)
       continue;
-    const int found = device_of(residuals[i], dtype, "the residual");
+    const int found = device_of(residuals[i], element_bytes(dtype), "the residual");
     if (found != device)
       throw InvalidArgument("x is on CUDA device " + std::to_string(device) +
                             ", the residual on device " + std::to_string(found));
@@ -37,26 +26,6 @@ void refuse_bases(const Layout& layout) {
       throw NotBuilt("a shared basis on a CUDA device is not built yet; use basis=0");
 }
 
-// Device memory that lives in the order of a stream.
-class StreamMemory {
-public:
-  StreamMemory(std::size_t bytes, cudaStream_t stream) : stream_(stream) {
-    THINWIRE_CUDA(cudaMallocAsync(&memory_, bytes, stream));
-  }
-  ~StreamMemory() {
-    if (cudaFreeAsync(memory_, stream_) != cudaSuccess)
-      cudaGetLastError();
-  }
-  StreamMemory(const StreamMemory&) = delete;
-  StreamMemory& operator=(const StreamMemory&) = delete;
-
-  std::byte* get() const { return static_cast<std::byte*>(memory_); }
-
-private:
-  void* memory_ = nullptr;
-  cudaStream_t stream_;
-};
-
 } // namespace
 
 std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const FrameValues& values,
@@ -66,7 +35,7 @@ std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const 
     return thinwire::encode_frame(layout, header, values, key, out);
   check_values(layout, values);
   check_room(layout, out.size());
-  const int device = device_of(values.x, values.dtype, "x");
+  const int device = device_of(values.x, element_bytes(values.dtype), "x");
   check_residuals(layout, values.residual_in, values.residual_dtype, device);
   check_residuals(layout, values.residual_out, values.residual_dtype, device);
   const DeviceGuard guard(device);
@@ -89,7 +58,7 @@ FrameHeader decode_frame(const Layout& layout, std::span<const std::byte> frame,
   const FrameHeader header = check_frame(layout, frame);
   if ((header.flags & kFlagAborted) || layout.count() == 0)
     return header;
-  const DeviceGuard guard(device_of(out, dtype, "out"));
+  const DeviceGuard guard(device_of(out, element_bytes(dtype), "out"));
   const auto handle = static_cast<cudaStream_t>(stream);
   const StreamMemory memory(layout.frame_bytes() + work_bytes(layout), handle);
   THINWIRE_CUDA(cudaMemcpyAsync(memory.get(), frame.data(), layout.frame_bytes(),

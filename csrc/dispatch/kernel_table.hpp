@@ -3,6 +3,7 @@
 
 #include "codec/spec.hpp"
 #include "dispatch/basis.hpp"
+#include "dispatch/boundary.hpp"
 
 #include <array>
 
@@ -56,6 +57,7 @@ struct KernelTable {
   bool (*is_zero)(const void* x, std::size_t n, DType dtype);
   std::size_t (*count_nonfinite)(const void* x, std::size_t n, DType dtype);
   BasisKernels basis;
+  FindBoundaries find_boundaries;
 };
 
 // The table of active_target().

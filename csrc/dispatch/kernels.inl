@@ -18,13 +18,18 @@ namespace {
 
 #include "dispatch/basis_kernels.inl"
 #include "dispatch/block_kernels.inl"
+#include "dispatch/boundary_kernels.inl"
 #include "dispatch/cast_kernels.inl"
 #include "dispatch/topk_kernels.inl"
 
 template <class... C> constexpr KernelTable table_of(CodecList<C...>) {
-  return {
-      {encode<C>...}, {decode<C>...},  fold,
-      is_zero,        count_nonfinite, {project, expand<true>, expand<false>, learn, turn, begin}};
+  return {{encode<C>...},
+          {decode<C>...},
+          fold,
+          is_zero,
+          count_nonfinite,
+          {project, expand<true>, expand<false>, learn, spread, turn, begin},
+          find_boundaries};
 }
 
 } // namespace

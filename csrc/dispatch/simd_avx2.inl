@@ -61,6 +61,20 @@ THINWIRE_HD float tree_sum(F a) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
+THINWIRE_HD void tree_sums(const F* a, float* sums) {
+  __m256 four[4], two[2];
+  for (int i = 0; i < 4; ++i) {
+    const __m256 x = _mm256_add_ps(a[i].lo, a[i].hi), y = _mm256_add_ps(a[i + 4].lo, a[i + 4].hi);
+    four[i] = _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31));
+  }
+  for (int i = 0; i < 2; ++i) {
+    const __m256 x = four[2 * i], y = four[2 * i + 1];
+    two[i] = _mm256_add_ps(_mm256_shuffle_ps(x, y, 0x44), _mm256_shuffle_ps(x, y, 0xee));
+  }
+  _mm256_storeu_ps(sums, _mm256_add_ps(_mm256_shuffle_ps(two[0], two[1], 0x88),
+                                       _mm256_shuffle_ps(two[0], two[1], 0xdd)));
+}
+
 THINWIRE_HD std::uint16_t sign_mask(__m256i lo, __m256i hi) {
   const int low = _mm256_movemask_ps(_mm256_castsi256_ps(lo));
   const int high = _mm256_movemask_ps(_mm256_castsi256_ps(hi));
@@ -137,6 +151,44 @@ THINWIRE_HD void store_bytes(std::uint8_t* p, I a) {
   _mm_storeu_si128(
       reinterpret_cast<__m128i*>(p),
       _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+
+struct W {
+  __m256i lo, hi;
+  static THINWIRE_HD W splat(std::uint16_t x) {
+    const __m256i v = _mm256_set1_epi16(static_cast<std::int16_t>(x));
+    return {v, v};
+  }
+};
+THINWIRE_HD W operator+(W a, W b) { return THINWIRE_PAIRS(_mm256_add_epi16); }
+THINWIRE_HD W operator*(W a, W b) { return THINWIRE_PAIRS(_mm256_mullo_epi16); }
+THINWIRE_HD W max_word(W a, W b) { return THINWIRE_PAIRS(_mm256_max_epi16); }
+THINWIRE_HD W load_words(const std::uint8_t* p) {
+  const auto* half = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(half), _mm256_loadu_si256(half + 1)};
+}
+template <int kBytes> THINWIRE_HD __m256i words_before(__m256i before, __m256i a) {
+  const __m256i between = _mm256_permute2x128_si256(before, a, 0x21);
+  return _mm256_alignr_epi8(a, between, 16 - kBytes);
+}
+template <int kBytes> THINWIRE_HD W words_before(W before, W a) {
+  if constexpr (kBytes == 32)
+    return {before.hi, a.lo};
+  else
+    return {words_before<kBytes>(before.hi, a.lo), words_before<kBytes>(a.lo, a.hi)};
+}
+// The mask of lanes that are all ones or all zeros.
+THINWIRE_HD std::uint32_t words_mask(W a) {
+  const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(a.lo, a.hi), 0xd8);
+  return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
+}
+THINWIRE_HD std::uint32_t words_above(W a, std::int16_t bound) {
+  const W b = W::splat(static_cast<std::uint16_t>(bound));
+  return words_mask(THINWIRE_PAIRS(_mm256_cmpgt_epi16));
+}
+THINWIRE_HD bool any_above(W a, std::int16_t bound) {
+  const __m256i above = _mm256_cmpgt_epi16(_mm256_max_epi16(a.lo, a.hi), _mm256_set1_epi16(bound));
+  return _mm256_movemask_epi8(above) != 0;
 }
 
 #undef THINWIRE_EACH

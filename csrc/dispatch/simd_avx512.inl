@@ -50,6 +50,23 @@ THINWIRE_HD float tree_sum(F a) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
+THINWIRE_HD void tree_sums(const F* a, float* sums) {
+  __m512 eight[4], four[2]; // lanes that are left of each of two, of four
+  for (int i = 0; i < 4; ++i) {
+    const __m512 x = a[2 * i].v, y = a[2 * i + 1].v;
+    eight[i] = _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xee));
+  }
+  for (int i = 0; i < 2; ++i) {
+    const __m512 x = eight[2 * i], y = eight[2 * i + 1];
+    four[i] = _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
+  }
+  const __m512 two = _mm512_add_ps(_mm512_shuffle_ps(four[0], four[1], 0x44),
+                                   _mm512_shuffle_ps(four[0], four[1], 0xee));
+  const __m512 all = _mm512_add_ps(two, _mm512_shuffle_ps(two, two, 0xb1));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+  _mm256_storeu_ps(sums, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, all)));
+}
+
 THINWIRE_HD std::uint16_t at_least(I a, std::uint32_t bound) {
   return _mm512_cmpge_epi32_mask(a.v, I::splat(bound).v);
 }
@@ -102,3 +119,21 @@ THINWIRE_HD I load_bytes(const std::uint8_t* p) {
 THINWIRE_HD void store_bytes(std::uint8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
 }
+
+struct W {
+  __m512i v;
+  static THINWIRE_HD W splat(std::uint16_t x) {
+    return {_mm512_set1_epi16(static_cast<std::int16_t>(x))};
+  }
+};
+THINWIRE_HD W operator+(W a, W b) { return {_mm512_add_epi16(a.v, b.v)}; }
+THINWIRE_HD W operator*(W a, W b) { return {_mm512_mullo_epi16(a.v, b.v)}; }
+THINWIRE_HD W max_word(W a, W b) { return {_mm512_max_epi16(a.v, b.v)}; }
+THINWIRE_HD W load_words(const std::uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+template <int kBytes> THINWIRE_HD W words_before(W before, W a) {
+  return {_mm512_alignr_epi32(a.v, before.v, 16 - kBytes / 4)};
+}
+THINWIRE_HD std::uint32_t words_above(W a, std::int16_t bound) {
+  return _mm512_cmpgt_epi16_mask(a.v, _mm512_set1_epi16(bound));
+}
+THINWIRE_HD bool any_above(W a, std::int16_t bound) { return words_above(a, bound) != 0; }

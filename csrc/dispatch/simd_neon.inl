@@ -83,6 +83,11 @@ THINWIRE_HD float tree_sum(F a) {
   return vget_lane_f32(vpadd_f32(two, two), 0);
 }
 
+THINWIRE_HD void tree_sums(const F* a, float* sums) {
+  for (int i = 0; i < 8; ++i)
+    sums[i] = tree_sum(a[i]);
+}
+
 // The low bytes of sixteen lanes, in order.
 THINWIRE_HD uint8x16_t narrow(I a) {
   return vcombine_u8(vmovn_u16(vcombine_u16(vmovn_u32(a.v0), vmovn_u32(a.v1))),
@@ -98,11 +103,12 @@ THINWIRE_HD uint8x16_t mask_bits() {
   return uint8x16_t{1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
 }
 // The mask of sixteen lanes that are all ones or all zeros.
-THINWIRE_HD std::uint16_t mask_of(I a) {
-  const uint8x16_t chosen = vandq_u8(narrow(a), mask_bits());
+THINWIRE_HD std::uint16_t mask_of_bytes(uint8x16_t lanes) {
+  const uint8x16_t chosen = vandq_u8(lanes, mask_bits());
   const unsigned low = vaddv_u8(vget_low_u8(chosen)), high = vaddv_u8(vget_high_u8(chosen));
   return static_cast<std::uint16_t>(low | high << 8);
 }
+THINWIRE_HD std::uint16_t mask_of(I a) { return mask_of_bytes(narrow(a)); }
 THINWIRE_HD std::uint16_t at_least(I a, std::uint32_t bound) {
   return mask_of(THINWIRE_EACH(vcgeq_u32, vdupq_n_u32(bound)));
 }
@@ -177,6 +183,44 @@ template <DType D> THINWIRE_HD void store(void* p, F a) {
 
 THINWIRE_HD I load_bytes(const std::uint8_t* p) { return widen(vld1q_u8(p)); }
 THINWIRE_HD void store_bytes(std::uint8_t* p, I a) { vst1q_u8(p, narrow(a)); }
+
+struct W {
+  int16x8_t v0, v1, v2, v3;
+  static THINWIRE_HD W splat(std::uint16_t x) {
+    const int16x8_t v = vdupq_n_s16(static_cast<std::int16_t>(x));
+    return {v, v, v, v};
+  }
+};
+THINWIRE_HD W operator+(W a, W b) { return THINWIRE_PAIRS(vaddq_s16); }
+THINWIRE_HD W operator*(W a, W b) { return THINWIRE_PAIRS(vmulq_s16); }
+THINWIRE_HD W max_word(W a, W b) { return THINWIRE_PAIRS(vmaxq_s16); }
+THINWIRE_HD int16x8_t load_eight(const std::uint8_t* p) {
+  return vreinterpretq_s16_u8(vld1q_u8(p));
+}
+THINWIRE_HD W load_words(const std::uint8_t* p) {
+  return {load_eight(p), load_eight(p + 16), load_eight(p + 32), load_eight(p + 48)};
+}
+template <int kBytes> THINWIRE_HD int16x8_t words_before(int16x8_t before, int16x8_t a) {
+  return vextq_s16(before, a, 8 - kBytes / 2);
+}
+template <int kBytes> THINWIRE_HD W words_before(W before, W a) {
+  if constexpr (kBytes == 32)
+    return {before.v2, before.v3, a.v0, a.v1};
+  else
+    return {words_before<kBytes>(before.v3, a.v0), words_before<kBytes>(a.v0, a.v1),
+            words_before<kBytes>(a.v1, a.v2), words_before<kBytes>(a.v2, a.v3)};
+}
+THINWIRE_HD std::uint32_t mask_of(uint16x8_t low, uint16x8_t high) {
+  return mask_of_bytes(vcombine_u8(vmovn_u16(low), vmovn_u16(high)));
+}
+THINWIRE_HD std::uint32_t words_above(W a, std::int16_t bound) {
+  const int16x8_t b = vdupq_n_s16(bound);
+  return mask_of(vcgtq_s16(a.v0, b), vcgtq_s16(a.v1, b)) |
+         mask_of(vcgtq_s16(a.v2, b), vcgtq_s16(a.v3, b)) << 16;
+}
+THINWIRE_HD bool any_above(W a, std::int16_t bound) {
+  return vmaxvq_s16(vmaxq_s16(vmaxq_s16(a.v0, a.v1), vmaxq_s16(a.v2, a.v3))) > bound;
+}
 
 #undef THINWIRE_EACH
 #undef THINWIRE_PAIRS

@@ -14,15 +14,17 @@ using Blake3Key = std::array<std::byte, 32>;
 
 class Blake3 {
 public:
+  using ChainingValue = std::array<std::uint32_t, 8>;
+  static constexpr std::size_t kChunk = 1024; // bytes of a leaf of the tree
+  static constexpr std::size_t kBatch = 256;  // chunks hashed at once
+
   Blake3();                              // hash
   explicit Blake3(const Blake3Key& key); // keyed hash: a MAC and a PRF
   Blake3& update(std::span<const std::byte> data);
   void finish(std::span<std::byte> out) const; // any length; may be called again
 
 private:
-  using ChainingValue = std::array<std::uint32_t, 8>;
-  static constexpr std::size_t kChunk = 1024, kMostDepth = 54;
-  static constexpr std::size_t kBatch = 16; // chunks hashed at once
+  static constexpr std::size_t kMostDepth = 54;
   void add_chunks(const std::byte* data, std::size_t count);
   void add_subtree(ChainingValue value, std::size_t chunks);
 

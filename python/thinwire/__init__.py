@@ -1,6 +1,7 @@
 """thinwire: distributed PyTorch training that does not need a fast network.
 
-This level needs NumPy alone. `thinwire.ddp` needs torch and is imported at first use.
+This level needs NumPy alone. `thinwire.ddp` needs torch, `thinwire.store` what the extra "store" brings;
+both are imported at first use.
 """
 
 from __future__ import annotations
@@ -9,50 +10,71 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from thinwire import _core, errors
+from thinwire._chunking import Chunker, Profile, cuts, fingerprint
 from thinwire._codecs import Codec, CodecInfo, codec, codecs, force_target, targets
 from thinwire._comm import Communicator
-from thinwire._core import blake3
+from thinwire._core import blake3, xxh3_128
 from thinwire._version import __version__
 from thinwire._work import Work
 from thinwire.errors import (
+    Conflict,
+    CorruptChunk,
     CorruptFrame,
     CudaError,
     Error,
+    FormatVersion,
     InvalidArgument,
     NonFinite,
     NotBuilt,
+    NotFound,
     PeerLost,
     ReplicaMismatch,
+    StoreError,
     Timeout,
     TransportError,
+    WrongKey,
 )
 
 if TYPE_CHECKING:
-    from thinwire import ddp
+    from thinwire import ddp, store
+    from thinwire.store import Store
 
 __all__ = [
+    "Chunker",
     "Codec",
     "CodecInfo",
     "Communicator",
+    "Conflict",
+    "CorruptChunk",
     "CorruptFrame",
     "CudaError",
     "Error",
+    "FormatVersion",
     "InvalidArgument",
     "NonFinite",
     "NotBuilt",
+    "NotFound",
     "PeerLost",
+    "Profile",
     "ReplicaMismatch",
+    "Store",
+    "StoreError",
     "Timeout",
     "TransportError",
     "Work",
+    "WrongKey",
     "__version__",
     "blake3",
     "codec",
     "codecs",
+    "cuts",
     "ddp",
     "errors",
+    "fingerprint",
     "force_target",
+    "store",
     "targets",
+    "xxh3_128",
 ]
 
 if _core.__version__ != __version__:
@@ -61,20 +83,28 @@ if _core.__version__ != __version__:
         "build it again: pip install --force-reinstall thinwire, or pip install -e . in a checkout"
     )
 
-_NEEDS_TORCH = {"ddp"}
+_LAZY = {
+    "ddp": ("torch", {"torch": "PyTorch"}),
+    "store": ("store", {name: name for name in ("zstandard", "cryptography", "fsspec")}),
+}
+"""Modules that are imported at first use: the extra that brings what they need, and what people call that."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_TORCH:
+    if name == "Store":
+        return __getattr__("store").Store
+    if name not in _LAZY:
         raise AttributeError(f"module 'thinwire' has no attribute {name!r}")
     try:
         return importlib.import_module(f"thinwire.{name}")
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        extra, packages = _LAZY[name]
+        if error.name not in packages:
             raise
         raise ModuleNotFoundError(
-            f"thinwire.{name} needs PyTorch, which is not installed: pip install 'thinwire[torch]'",
-            name="torch",
+            f"thinwire.{name} needs {packages[error.name]}, which is not installed: "
+            f"pip install 'thinwire[{extra}]'",
+            name=error.name,
         ) from error
 
 

@@ -129,6 +129,33 @@ def _as_numpy(array: Any, what: str) -> np.ndarray[Any, Any]:
     return np.asarray(memory)
 
 
+def raw_bytes(data: Any, what: str) -> View:
+    """The memory of a buffer, array or tensor of any dtype as bytes; it must lie in host memory, contiguous.
+
+    Raises InvalidArgument where it does not, or holds Python objects.
+    """
+    found = raw_bytes_anywhere(data, what)
+    if found.device >= 0:
+        raise InvalidArgument(f"{what} lies on CUDA device {found.device}; pass a copy in host memory")
+    return found
+
+
+def raw_bytes_anywhere(data: Any, what: str) -> View:
+    """Like `raw_bytes`, for memory of the host or of a CUDA device."""
+    if isinstance(data, (bytes, bytearray)):
+        data = np.frombuffer(data, dtype=np.uint8)
+    found = _view(data, what, writable=False)
+    if isinstance(found.owner, np.ndarray) and found.owner.dtype.hasobject:
+        raise InvalidArgument(f"{what} holds Python objects, not bytes")
+    return View(found.address, _byte_count(found), _UINT8, found.device, found.owner)
+
+
+def _byte_count(array: View) -> int:
+    if hasattr(array.owner, "nbytes"):
+        return int(array.owner.nbytes)
+    return array.count * int(np.dtype(array.owner.__cuda_array_interface__["typestr"]).itemsize)
+
+
 def _numpy_dtype(array: np.ndarray[Any, Any]) -> str:
     if known := _NUMPY_NAMES.get(array.dtype):
         return known

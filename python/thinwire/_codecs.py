@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,19 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from thinwire import _core
+from thinwire import _core, _parameters
 from thinwire._buffers import DTYPE_NAMES, FP16, View, bytes_view, view
-from thinwire._streams import stream_for
+from thinwire._streams import is_on_gpu, stream_for
 from thinwire.errors import CorruptFrame, InvalidArgument
 
-
-def _integer(value: Any) -> int:
-    return int(value) if isinstance(value, str) else operator.index(value)
-
-
-# How the value of a parameter is read, and what it must be.
-_PARSERS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "block": (_integer, "an integer"),
+_PARSERS: _parameters.Parsers = {
+    "block": (_parameters.integer, "an integer"),
     "rounding": (str, "a string"),
     "density": (float, "a number"),
     "values": (str, "a string"),
@@ -132,7 +125,7 @@ class Codec:
             target.address,
             target.count,
         )
-        if _is_on_gpu(source, stream):
+        if is_on_gpu(source, stream):
             _core.cuda_encode_frame(*arguments, stream_for(source, stream))
         else:
             _core.encode_frame(*arguments)
@@ -167,7 +160,7 @@ class Codec:
         if target.count != header.count:
             raise InvalidArgument(f"out has {target.count} values, the frame {header.count}")
         arguments = (layout, frame.address, frame.count, target.address, target.dtype_code, accumulate)
-        if _is_on_gpu(target, stream):
+        if is_on_gpu(target, stream):
             _core.cuda_decode_frame(*arguments, stream_for(target, stream))
         else:
             _core.decode_frame(*arguments)
@@ -204,9 +197,8 @@ def codec(name: str | Codec, **params: Any) -> Codec:
         return name
     if not isinstance(name, str):
         raise InvalidArgument(f"a codec is named by a string, not by a {type(name).__name__}")
-    base, colon, rest = name.partition(":")
-    given = [*(_parse_params(name, rest) if colon else ()), *params.items()]
-    return Codec(_core.CodecSpec(base, **_checked(given, base)))
+    base, given = _parameters.split(name, "codec")
+    return Codec(_core.CodecSpec(base, **_checked([*given, *params.items()], base)))
 
 
 def codecs() -> list[CodecInfo]:
@@ -248,29 +240,12 @@ def rounding_key(seed: int, step: int) -> int:
         ) from None
 
 
-def _parse_params(text: str, rest: str) -> Iterator[tuple[str, str]]:
-    for item in rest.split(","):
-        key, equals, value = item.partition("=")
-        if not equals or not key or not value:
-            raise InvalidArgument(f"'{text}' is not a codec; write name:parameter=value,parameter=value")
-        yield key, value
-
-
-def _checked(params: list[tuple[str, Any]], name: str) -> dict[str, Any]:
-    checked: dict[str, Any] = {}
-    for key, value in params:
-        if key not in _PARSERS:
-            raise InvalidArgument(f"codec {name} has no parameter '{key}'")
-        if key in checked:
-            raise InvalidArgument(f"{key} is given twice")
-        parse, kind = _PARSERS[key]
-        try:
-            checked[key] = parse(value)
-        except (TypeError, ValueError):
-            raise InvalidArgument(f"{key} is {value!r}; it must be {kind}") from None
-        if checked[key] in (0, "") or (key == "block" and not 0 < checked[key] < 2**32):
+def _checked(given: list[tuple[str, Any]], name: str) -> dict[str, Any]:
+    values = _parameters.read(given, f"codec {name}", _PARSERS)
+    for key, value in given:
+        if values[key] in (0, "") or (key == "block" and not 0 < values[key] < 2**32):
             raise InvalidArgument(f"{key} is {value!r}, which codec {name} cannot have")
-    return checked
+    return values
 
 
 def residual_view(residual: Any, source: View) -> View | None:
@@ -291,12 +266,6 @@ def residual_view(residual: Any, source: View) -> View | None:
 
 def _place(array: View) -> str:
     return "in host memory" if array.device < 0 else f"on CUDA device {array.device}"
-
-
-def _is_on_gpu(array: View, stream: int | None) -> bool:
-    if array.device < 0 and stream is not None:
-        raise InvalidArgument("stream is for arrays on a GPU")
-    return array.device >= 0
 
 
 def _host_bytes(buffer: Any, what: str, *, writable: bool = False) -> View:

@@ -8,6 +8,8 @@ compute release the GIL. Errors are the classes of `thinwire.errors`. A `dtype` 
 from collections.abc import Sequence
 from typing import Any, Final, Literal, TypedDict
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Buffer
 
 __version__: Final[str]
@@ -39,11 +41,89 @@ def force_target(target: str | None) -> None:
 def xxh3_64(data: Buffer, seed: int = 0) -> int:
     """XXH3-64 of a contiguous buffer."""
 
+def xxh3_128(data: Buffer, seed: int = 0, secret: Buffer | None = None) -> bytes:
+    """XXH3-128 of a contiguous buffer: the 16 bytes of `xxhash.xxh3_128_digest`.
+
+    A secret, of 136 bytes or more, takes the place of the algorithm's own; as good as it is random. Data can
+    be chosen to collide. Raises InvalidArgument for a shorter secret, for a seed beside one, and for a buffer
+    with gaps.
+    """
+
+def xxh3_128_blocks(
+    data: Buffer, ends: ArrayLike, secret: Buffer | None = None, threads: int = 0
+) -> NDArray[np.uint8]:
+    """XXH3-128 of consecutive blocks of one buffer: uint8, (len(ends), 16).
+
+    `ends`: offsets behind each block, int64, rising, the last one the length of the data; InvalidArgument
+    where they are not. `threads`: at most so many work; 0 stands for every core.
+    """
+
 def blake3(data: Buffer, key: Buffer | None = None) -> bytes:
     """BLAKE3 of a contiguous buffer, 32 bytes; keyed where there is a key of 32 bytes."""
 
+def blake3_blocks(
+    data: Buffer, ends: ArrayLike, key: Buffer | None = None, threads: int = 0
+) -> NDArray[np.uint8]:
+    """BLAKE3 of consecutive blocks of one buffer: uint8, (len(ends), 32).
+
+    `ends` and `threads` as in `xxh3_128_blocks`. Faster than one call a block: SIMD lanes work on 1 KiB
+    chunks of different blocks.
+    """
+
+def split_planes(data: Buffer, width: int) -> NDArray[np.uint8]:
+    """The first bytes of all elements, then the second bytes, and so on; a shorter rest stays at the end.
+
+    Elements have `width` bytes, 2 or 4; InvalidArgument for others. The result is as long as the data.
+    """
+
+def merge_planes(planes: Buffer, width: int, out: Buffer) -> None:
+    """Writes to `out`, of the same length, what `split_planes` made these planes of.
+
+    Raises InvalidArgument for another length or width, BufferError where `out` is not writable. `out` must
+    not overlap the planes.
+    """
+
+def plane_entropies(data: Buffer, width: int) -> NDArray[np.float64]:
+    """Shannon's entropy of the bytes of each plane, bits a byte: float64, (width,), 0 to 8.
+
+    Of at most 64 KiB, in runs of 1 KiB spread evenly over the data; the same sample for the same length.
+    """
+
 def hash_many(addresses: Sequence[int], sizes: Sequence[int]) -> int:
     """XXH3-64 over several buffers, each seeded with the hash of those before it."""
+
+def chunk_sizes(name: str, min: int = 0, average: int = 0, max: int = 0) -> tuple[int, int, int]:
+    """Least, average and greatest bytes of a chunk in a profile; 0 stands for the default.
+
+    Raises InvalidArgument, which names the parameter.
+    """
+
+def fingerprint(
+    address: int,
+    size: int,
+    name: str,
+    min: int,
+    average: int,
+    max: int,
+    key: Buffer | None = None,
+    threads: int = 0,
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """The ends of the chunks of data, and their BLAKE3 digests."""
+
+def cuda_fingerprint(
+    address: int, size: int, name: str, min: int, average: int, max: int, key: Buffer | None, stream: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """fingerprint for data on a CUDA device; waits for the stream."""
+
+class Chunker:
+    """Cuts a stream into chunks, piece by piece."""
+
+    def __init__(self, name: str, min: int, average: int, max: int, threads: int) -> None:
+        """0 threads are every core, 0 bytes a default. Raises InvalidArgument."""
+    def update(self, address: int, size: int) -> NDArray[np.int64]:
+        """Takes a piece of the stream and returns the ends that are certain now."""
+    def finish(self) -> NDArray[np.int64]:
+        """Returns the end of the stream, unless the last chunk has ended there."""
 
 class CodecSpec:
     """A codec with its parameters. Immutable."""
@@ -86,6 +166,8 @@ class Basis:
         """Writes the random orthonormal vectors that belong to a key."""
     def learn(self, matrix: int, dtype: int, rows: int, moments: int) -> None:
         """Adds vectors @ transposed(matrix) @ matrix to the moments, rank x columns."""
+    def spread(self, matrix: int, dtype: int, rows: int, share: float, kept: int) -> None:
+        """Leaves in the matrix a share of what it and kept, bf16, have beside the basis; keeps the rest."""
     def turn(self, moments: int, next: int) -> None:
         """Writes the vectors, turned towards the moments, to next."""
 
@@ -212,7 +294,7 @@ def nonfinite_count(x: int, n: int, dtype: int) -> int:
     """How many values are NaN or infinite."""
 
 def environment() -> dict[str, str]:
-    """The THINWIRE_* variables of communicators, as they are now."""
+    """The THINWIRE_* variables that stand for arguments, as they are now."""
 
 class PeerAddress:
     """How a rank can be reached."""

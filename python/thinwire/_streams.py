@@ -11,6 +11,13 @@ from thinwire.errors import InvalidArgument
 _LEGACY_DEFAULT = 0
 
 
+def is_on_gpu(array: View, stream: int | None) -> bool:
+    """Whether the array is on a GPU. Raises InvalidArgument for a stream where it is not."""
+    if array.device < 0 and stream is not None:
+        raise InvalidArgument("stream is for arrays on a GPU")
+    return array.device >= 0
+
+
 def stream_for(array: View, stream: int | None) -> int:
     """The stream to work on: `stream`; or else torch's current one of the tensor's device, the one that the
     array's CUDA array interface names, or the legacy default stream. Raises InvalidArgument if `stream` is no

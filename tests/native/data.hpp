@@ -63,6 +63,15 @@ private:
   std::size_t size_, skew_;
 };
 
+inline std::string hex(std::span<const std::byte> bytes) {
+  std::string text;
+  for (const std::byte byte : bytes) {
+    text += "0123456789abcdef"[std::to_integer<int>(byte >> 4)];
+    text += "0123456789abcdef"[std::to_integer<int>(byte & std::byte{15})];
+  }
+  return text;
+}
+
 enum class Kind { ordinary, tiny, huge, zeros, ties, sparse, special, any_bits };
 inline constexpr Kind kKinds[] = {Kind::ordinary, Kind::tiny,   Kind::huge,    Kind::zeros,
                                   Kind::ties,     Kind::sparse, Kind::special, Kind::any_bits};

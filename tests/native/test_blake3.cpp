@@ -1,6 +1,7 @@
 // BLAKE3 against known answers, on every CPU target, in one piece and in many.
 #include "check.hpp"
 #include "core/cpu.hpp"
+#include "data.hpp"
 #include "hash/blake3.hpp"
 
 #include <cstring>
@@ -9,6 +10,7 @@
 namespace {
 
 using namespace thinwire;
+using data::hex;
 
 struct KnownAnswer {
   std::size_t bytes;
@@ -75,15 +77,6 @@ std::vector<std::byte> input(std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; ++i)
     data[i] = static_cast<std::byte>(i % 251);
   return data;
-}
-
-std::string hex(std::span<const std::byte> bytes) {
-  std::string text;
-  for (const std::byte byte : bytes) {
-    text += "0123456789abcdef"[std::to_integer<int>(byte >> 4)];
-    text += "0123456789abcdef"[std::to_integer<int>(byte & std::byte{15})];
-  }
-  return text;
 }
 
 std::string hash_in_pieces(Blake3 hasher, std::span<const std::byte> data, std::size_t piece) {

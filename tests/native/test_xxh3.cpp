@@ -1,12 +1,16 @@
-// XXH3-64 against values of the xxhash package, around every length where the algorithm changes.
+// XXH3-64 and XXH3-128 against values of the xxhash package, around every length where the
+// algorithm changes.
 #include "check.hpp"
 #include "core/cpu.hpp"
 #include "data.hpp"
 #include "hash/xxh3.hpp"
 
+#include <string_view>
+
 namespace {
 
 using namespace thinwire;
+using data::hex;
 
 constexpr std::uint64_t kSeeds[3] = {0, 1, ~std::uint64_t{0}};
 
@@ -67,10 +71,89 @@ constexpr Known kKnown[] = {
     {10007, {0x1ed336b9cbf529b5, 0x05819ce39479b2c5, 0xe850c1a6fd12d5e4}},
 };
 
+struct KnownWide {
+  std::size_t length;
+  std::string_view digest[3]; // with each of the seeds
+};
+
+// xxhash.xxh3_128_hexdigest(data[:length], seed).
+constexpr KnownWide kKnownWide[] = {
+    {0,
+     {"99aa06d3014798d86001c324468d497f", "d9265cc53bb2b9ae6131b78f753823cd",
+      "5334ec22748b5fcd2d10110a247d19dd"}},
+    {1,
+     {"a6cd5e9392000f6ac44bdff4074eecdb", "3b3052d680068ad35eaac1f7b17ef730",
+      "4084b473dcc29b5977b2df5ff42aab88"}},
+    {3,
+     {"b32ce4dde2411ab0538aa10a9cb9dbc2", "da33ee5e5c419e4e799462c7a80fcfb6",
+      "68168e144b897651e6ee3c86fc470214"}},
+    {4,
+     {"e0cabf84f56c3b9bf225c2defee1a066", "ae77c2d614e3a95570ca97a0f44528d8",
+      "e2a21146a2ab24e09bea820ca1221125"}},
+    {8,
+     {"98dd140ad8b23a1e3a627160d0b13420", "7c61bf5ee494a338c8b6f61acbc0f5ed",
+      "8f6aff64c74d680d60e5f14175ec2cac"}},
+    {9,
+     {"ebbc94b9de1d97cda25d18641da702c3", "aa1f0875caaae1cbfd5a93d561c61fcb",
+      "ed75485da8a35d974eb694e3b1b6db53"}},
+    {16,
+     {"a2009ba972a1f0922a78581d2324a09e", "9f8493af5bc3c3d9c8f2c48aeb7ec817",
+      "d721779f3506c290daa4d55ec953006f"}},
+    {17,
+     {"147b1da9f881a5319afd8cc9e81c62be", "661957a39b1710398e4c86b2b643c293",
+      "fea6715fc253dad0160193b4ea97e7a2"}},
+    {64,
+     {"a3216ad3021f36ee4853a276bc1ff6b5", "c78155c501293e3f8fcc7ac19ab83f6d",
+      "e8922df2fd618a5e037261ee10562053"}},
+    {128,
+     {"3188da351a4427a60ee5f7166b7de4a3", "f904d546e5807934059b2b883fa01952",
+      "74e3c2888823639e7d3567d712877cf4"}},
+    {129,
+     {"37af2db284f40b14224b040ab6a4d60a", "f7fda30081cd99b3735f05bd7da82980",
+      "7124ffb085beda7c3a7822dde30779af"}},
+    {192,
+     {"10762e8a1ea0a3a96e007a30288777df", "0da543e5f6df2d7e79441ca28ddef7d5",
+      "983ab46ed7f4099f2d8e3b399bf15f1a"}},
+    {240,
+     {"253cee9e007d3e79f6218f4b79413afd", "152c5270e4557c40ab83da61be9f5b9c",
+      "2d9d4d548f93e2e477af16ada74cd1d8"}},
+    {241,
+     {"b27722e9ebf05d1e0a9d67a5590d9c64", "dc8cc4ab9c9243565069e6893900af2c",
+      "dad4b11f67cffc641df8d139d147b54f"}},
+    {256,
+     {"e604673896d69e5435a7ee5a3d13375d", "f740773d4fa6af3fb18ee89898fc064e",
+      "e8697783cda4e50eab16ead3a1881d6b"}},
+    {1023,
+     {"22d91a66bc87f10d4e0da49870aa673b", "32e4be0e5e5d7d71ff7266ac9d6c741f",
+      "d9aebe71b188207b60aa2c2ddcb52e26"}},
+    {1024,
+     {"c6b93c3fdb1bf93a3235eca52947f78b", "933502696eebc062ca15ee69a5a52295",
+      "5e933cc74d65ec0cc2ca8dbfa7d1313f"}},
+    {1025,
+     {"23c1b706bc20545f3cc5a50330b33fdc", "154141a3575c9a577e2189a874e67ab9",
+      "5a8f30f0fe317906436d4b9d4b15a319"}},
+    {1088,
+     {"b0473045dc934a0e65b67b7aa41b3c86", "c1086f77c36a6213d0f4d79e78f57f75",
+      "25085bc567930d19b57d3d4508087fac"}},
+    {2048,
+     {"812c203c2ef05e2cf0b9d9d597d0ebdc", "74493eb990f0358fafc035350137f2d7",
+      "ec8954880e0286d7fc85bcc7ba9cc910"}},
+    {10007,
+     {"cd098387aac6dc711ed336b9cbf529b5", "9f619252f7e2fd9705819ce39479b2c5",
+      "6d24bab33f46fde9e850c1a6fd12d5e4"}},
+};
+
 std::uint32_t mix(std::uint32_t x) { // conventions.md
   x = (x ^ (x >> 16)) * 0x7feb352d;
   x = (x ^ (x >> 15)) * 0x846ca68b;
   return x ^ (x >> 16);
+}
+
+data::Memory test_bytes(std::size_t length, std::size_t skew) {
+  data::Memory bytes(length, skew);
+  for (std::size_t i = 0; i < length; ++i)
+    bytes.data()[i] = static_cast<std::uint8_t>(mix(static_cast<std::uint32_t>(i)));
+  return bytes;
 }
 
 TEST(known_values_of_all_length_classes) {
@@ -79,12 +162,23 @@ TEST(known_values_of_all_length_classes) {
     for (const Known& known : kKnown)
       for (std::size_t skew : {0, 1}) {
         check::context = std::string(name(target)) + ", length " + std::to_string(known.length);
-        data::Memory bytes(known.length, skew);
-        for (std::size_t i = 0; i < known.length; ++i)
-          bytes.data()[i] = static_cast<std::uint8_t>(mix(static_cast<std::uint32_t>(i)));
+        const data::Memory bytes = test_bytes(known.length, skew);
         for (std::size_t s = 0; s < 3; ++s)
           CHECK(xxh3_64(bytes.data(), known.length, kSeeds[s]) == known.hash[s]);
       }
+  }
+  force_target("");
+}
+
+TEST(known_wide_values_of_all_length_classes) {
+  for (Target target : available_targets()) {
+    force_target(name(target));
+    for (const KnownWide& known : kKnownWide) {
+      check::context = std::string(name(target)) + ", length " + std::to_string(known.length);
+      data::Memory bytes = test_bytes(known.length, 1);
+      for (std::size_t s = 0; s < 3; ++s)
+        CHECK(hex(xxh3_128(bytes.span(), kSeeds[s])) == known.digest[s]);
+    }
   }
   force_target("");
 }

@@ -1,0 +1,32 @@
+// Work on several threads: all of it done, once each, and what goes wrong in it.
+#include "check.hpp"
+#include "core/parallel.hpp"
+
+#include <atomic>
+#include <stdexcept>
+
+namespace {
+
+using namespace thinwire;
+
+TEST(every_task_runs_once) {
+  for (const unsigned threads : {0U, 1U, 2U, 7U})
+    for (const std::size_t tasks : {0U, 1U, 2U, 1000U}) {
+      std::vector<std::atomic<int>> calls(tasks);
+      parallel_for(tasks, threads, [&](std::size_t task) { ++calls[task]; });
+      for (const auto& count : calls)
+        CHECK(count == 1);
+    }
+}
+
+TEST(a_failure_ends_the_work_and_is_thrown_again) {
+  std::atomic<std::size_t> begun = 0;
+  CHECK_THROWS(std::runtime_error, "task 3", parallel_for(100'000, 2, [&](std::size_t task) {
+                 ++begun;
+                 if (task == 3)
+                   throw std::runtime_error("task 3");
+               }));
+  CHECK(begun < 100'000);
+}
+
+} // namespace
