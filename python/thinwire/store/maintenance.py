@@ -1,0 +1,315 @@
+"""Looking at a whole store: what it holds, what is damaged, and whom the damage hits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from thinwire.errors import FormatVersion, NotFound, StoreError
+from thinwire.store import manifest as manifests
+from thinwire.store import pack, refs
+from thinwire.store.index import CHUNK, Chunks, Index
+from thinwire.store.leases import COMMITTED, CONDEMNED, Lease, read_condemned, state_of_lease
+from thinwire.store.manifest import Manifest
+from thinwire.store.metering import UNHEARD, Meter, Progress
+from thinwire.store.refs import Ref
+
+if TYPE_CHECKING:
+    from thinwire.store.store import Store
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Bytes `begin` to `end` of a version that cannot be read; `end` is None where its length is unknown."""
+
+    name: str
+    version: int
+    begin: int
+    end: int | None
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One damaged or missing object or chunk, why, and the data it hits. No hits: nothing needs it, or a copy
+    of it is sound."""
+
+    what: str
+    reason: str
+    hits: list[Hit] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        ranges = (
+            f"{hit.name}@{hit.version} bytes {hit.begin} to {hit.end or 'its end'}" for hit in self.hits
+        )
+        return f"{self.what}: {self.reason}; hits {', '.join(ranges) or 'no data'}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` or `repair` found. True where nothing is damaged."""
+
+    damage: list[Damage]
+    packs: int
+    chunks: int
+    versions: int
+
+    def __bool__(self) -> bool:
+        return not self.damage
+
+    @property
+    def hits(self) -> list[Hit]:
+        """All data that cannot be read."""
+        return [hit for damage in self.damage for hit in damage.hits]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts, and sizes in bytes.
+
+    `logical` is what all versions hold, `unique` their distinct chunks, `stored` all packs, `garbage` the
+    part of `stored` that no version needs.
+    """
+
+    names: int
+    versions: int
+    packs: int
+    chunks: int
+    logical: int
+    unique: int
+    stored: int
+    garbage: int
+
+    @property
+    def dedup_ratio(self) -> float:
+        """How many times smaller finding equal chunks makes it."""
+        return self.logical / self.unique if self.unique else 1.0
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the store is than what it holds."""
+        return self.logical / self.stored if self.stored else 1.0
+
+
+MISSING = "it is missing"
+"""Said of a pack. No damage while nothing needs it: writers and collectors that paused for long publish index
+segments with packs that have been deleted, until the next collection."""
+
+
+class Unreadable(NamedTuple):
+    """A version whose ref or manifest is damaged or missing."""
+
+    name: str
+    version: int
+    path: str
+    error: StoreError
+
+
+@dataclass(frozen=True)
+class Census:
+    """Every version with its manifest, and those that cannot be read."""
+
+    manifests: list[tuple[Ref, Manifest]]
+    damage: list[Unreadable]
+
+    def chunks(self) -> Chunks:
+        """The distinct chunks of all versions, dtype CHUNK."""
+        every = np.concatenate([np.zeros(0, CHUNK), *(made.chunks for _, made in self.manifests)])
+        _, first = np.unique(every["id"], axis=0, return_index=True)
+        return every[first]
+
+
+def census(store: Store) -> Census:
+    """Read every ref and manifest. Versions that do not count, or are deleted meanwhile, are left out."""
+    counted = Census([], [])
+    for name, numbers in store.refs.numbers().items():
+        for version in numbers.all:
+            if version not in numbers.deleted:
+                _count(store, counted, name, version)
+    return counted
+
+
+def _count(store: Store, counted: Census, name: str, version: int) -> None:
+    path = refs.path_of(name, version)
+    try:
+        ref = store.refs.read(name, version)
+        if state_of_lease(store.backend, ref.lease) != COMMITTED:
+            return
+        path = manifests.path_of(ref.manifest)
+        counted.manifests.append((ref, store.catalog.manifest(ref)))
+    except FormatVersion:
+        raise
+    except StoreError as error:
+        numbers = store.refs.numbers(f"{name}/").get(name)
+        if numbers and version in numbers.all and version not in numbers.deleted:
+            counted.damage.append(Unreadable(name, version, path, error))
+
+
+def stats(store: Store) -> Stats:
+    """Count and add up. Reads the index and all manifests."""
+    index = store.catalog.refresh()
+    counted = census(store)
+    ids = counted.chunks()["id"]
+    found = index.find(ids)
+    entries = index.entries[found[found >= 0]]
+    packs = list(store.backend.list("packs/"))
+    stored = sum(entry.size for entry in packs)
+    return Stats(
+        names=len({ref.name for ref, _ in counted.manifests}),
+        versions=len(counted.manifests),
+        packs=len(packs),
+        chunks=len(ids),
+        logical=sum(made.size for _, made in counted.manifests),
+        unique=int(entries["raw"].sum(dtype=np.int64)),
+        stored=stored,
+        garbage=max(
+            0, stored - int(entries["stored"].sum(dtype=np.int64)) - pack.RECORD_BYTES * len(entries)
+        ),
+    )
+
+
+def verify(store: Store, deep: bool, progress: Progress | None = None) -> Report:
+    """Check every object. Beside collectors and writers."""
+    with Lease.open(store.backend) as lease:  # so that no collector deletes what is being looked at
+        index = store.catalog.refresh()
+        damage = [Damage(path, str(error)) for path, error in store.catalog.damaged.items()]
+        meter = Meter(progress, int(index.packs["size"].sum()))
+        checked = list(check_packs(store, lease, deep, meter))
+        counted = census(store)
+        sound = np.zeros(len(index), np.bool_)
+        for one in checked:
+            sound[one.sound] = True
+        lost = _unreadable(store, counted, sound)
+        damage += [
+            Damage(pack.path_of(one.id), reason)
+            for one in checked
+            if one.damage != [MISSING] or _holds_any(index, one.id, lost)
+            for reason in one.damage
+        ]
+        damage += _unreadable_versions(counted)
+        damage += _unreadable_condemned(store)
+        damage += chunk_damage(store, counted, lost)
+        lease.commit()  # nothing was published: a collector need not keep this end for ever
+        return Report(damage, len(checked), len(index), len(counted.manifests) + len(counted.damage))
+
+
+@dataclass(frozen=True)
+class CheckedPack:
+    """One pack of the index: what is wrong with it, and the positions in the index of its sound chunks."""
+
+    id: bytes
+    damage: list[str]
+    sound: np.ndarray[Any, np.dtype[np.int64]]
+
+
+def check_packs(store: Store, lease: Lease, deep: bool, meter: Meter = UNHEARD) -> Iterator[CheckedPack]:
+    """Check the packs of the index as last read, several at a time."""
+    index = store.catalog.index
+    sizes = {entry.path: entry.size for entry in store.backend.list("packs/")}
+    by_pack = np.argsort(index.entries["pack"], kind="stable")
+    parts = np.split(by_pack, np.searchsorted(index.entries["pack"][by_pack], np.arange(1, len(index.packs))))
+    check = _check_deep if deep else _check_size
+
+    def work(row: int) -> CheckedPack:
+        return check(store, row, parts[row], sizes)
+
+    for size, one in zip(
+        index.packs["size"], store.workers.coders.map(work, range(len(index.packs))), strict=True
+    ):
+        lease.heartbeat()
+        meter.add(int(size))
+        yield one
+
+
+def _check_size(store: Store, row: int, positions: Any, sizes: dict[str, int]) -> CheckedPack:
+    index = store.catalog.index
+    entries, name = index.entries[positions], index.packs["id"][row].tobytes()
+    path, expected = pack.path_of(name), int(index.packs["size"][row])
+    if path not in sizes:
+        return CheckedPack(name, [MISSING], positions[:0])
+    size = sizes[path]
+    damage = [] if size == expected else [f"it has {size} bytes, not {expected}"]
+    inside = entries["offset"] + entries["stored"] <= size
+    return CheckedPack(name, damage, positions[inside])
+
+
+def _check_deep(store: Store, row: int, positions: Any, sizes: dict[str, int]) -> CheckedPack:
+    index = store.catalog.index
+    name, salt = index.packs["id"][row].tobytes(), index.packs["salt"][row].tobytes()
+    try:
+        data = memoryview(store.backend.read(pack.path_of(name)))
+        damage = list(pack.scan(name, data).damage)
+    except FormatVersion:
+        raise
+    except NotFound:
+        return CheckedPack(name, [MISSING], positions[:0])
+    except StoreError as error:
+        return CheckedPack(name, [str(error)], positions[:0])
+    sound = []
+    for position in positions.tolist():
+        _, record = index.record(position)
+        try:
+            store.fetcher.decode(salt, record, data[record.offset : record.offset + record.stored])
+            sound.append(position)
+        except FormatVersion:
+            raise
+        except StoreError as error:
+            damage.append(f"chunk {record.chunk.hex()} (record {record.number}): {error}")
+    return CheckedPack(name, damage, np.array(sound, np.int64))
+
+
+def _unreadable(store: Store, counted: Census, sound: Any) -> dict[bytes, str]:
+    """The chunks that versions need and no pack has, each with what is wrong."""
+    index = store.catalog.index
+    ids = counted.chunks()["id"]
+    good = np.unique(index.entries["id"][sound], axis=0)
+    lost = set(map(bytes, ids)) - set(map(bytes, good))
+    return {chunk: reason for chunk in lost if (reason := _still_unreadable(store, chunk))}
+
+
+def _holds_any(index: Index, name: bytes, lost: Mapping[bytes, str]) -> bool:
+    """Whether one of these chunks is in a pack, as the index has it."""
+    return any(
+        bytes(chunk) in lost for chunk in index.entries["id"][index.entries["pack"] == index.row_of[name]]
+    )
+
+
+def _still_unreadable(store: Store, chunk: bytes) -> str | None:
+    """Why a chunk cannot be read, asked anew: a collector may have moved it meanwhile."""
+    try:
+        store.fetcher.alone().chunk(chunk)
+        return None
+    except FormatVersion:
+        raise
+    except StoreError as error:
+        return str(error)
+
+
+def chunk_damage(store: Store, counted: Census, lost: dict[bytes, str]) -> list[Damage]:
+    """For each lost chunk the byte ranges it hits."""
+    if not lost:
+        return []
+    hits: dict[bytes, list[Hit]] = {chunk: [] for chunk in lost}
+    for ref, made in counted.manifests:
+        ends = np.cumsum(made.chunks["size"], dtype=np.int64)
+        for i, chunk in enumerate(map(bytes, made.chunks["id"])):
+            if chunk in lost:
+                begin = int(ends[i]) - int(made.chunks["size"][i])
+                hits[chunk].append(Hit(ref.name, ref.version, begin, int(ends[i])))
+    return [Damage(f"chunk {chunk.hex()}", reason, hits[chunk]) for chunk, reason in lost.items()]
+
+
+def _unreadable_versions(counted: Census) -> Iterator[Damage]:
+    for one in counted.damage:
+        yield Damage(one.path, str(one.error), [Hit(one.name, one.version, 0, None)])
+
+
+def _unreadable_condemned(store: Store) -> Iterator[Damage]:
+    """While one of these is damaged nobody can write: which packs are about to go is unknown."""
+    for entry in list(store.backend.list(CONDEMNED)):
+        try:
+            read_condemned(store.backend, entry.path)
+        except StoreError as error:
+            yield Damage(entry.path, str(error))

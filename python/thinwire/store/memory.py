@@ -1,0 +1,47 @@
+"""Buffers as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from thinwire.errors import InvalidArgument
+
+
+def allocate(size: int) -> memoryview:
+    """Memory that nothing was written to yet."""
+    return np.empty(size, np.uint8).data
+
+
+def byte_view(data: Any, what: str, *, writable: bool = False) -> memoryview:
+    """The memory of a buffer or array as bytes; nothing is copied. Raises InvalidArgument."""
+    try:
+        if isinstance(data, np.ndarray):  # whose dtype may be none of the buffer protocol's, as bfloat16
+            if not data.flags.c_contiguous:
+                raise InvalidArgument(f"{what} is not contiguous; pass numpy.ascontiguousarray({what})")
+            view = data.reshape(-1).view(np.uint8).data
+        else:
+            view = memoryview(data)
+            if not view.c_contiguous:
+                raise InvalidArgument(f"{what} is not contiguous; pass a copy")
+            view = view.cast("B") if view.nbytes else memoryview(bytearray())
+    except TypeError:
+        raise InvalidArgument(
+            f"{what} is a {type(data).__name__}; pass bytes, a NumPy array or another object with the buffer "
+            "protocol (a torch tensor: its .view(torch.uint8).numpy())"
+        ) from None
+    if writable and view.readonly:
+        raise InvalidArgument(f"{what} is read-only")
+    return view
+
+
+def batches(sizes: Any, most: int) -> Iterator[slice]:
+    """Ranges of consecutive items of together at most `most` bytes; an item that is larger stands alone."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    first = begin = 0
+    while first < len(ends):
+        last = max(first + 1, int(np.searchsorted(ends, begin + most, side="right")))
+        yield slice(first, last)
+        first, begin = last, int(ends[last - 1])

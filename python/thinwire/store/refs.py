@@ -1,0 +1,245 @@
+"""Names and their versions. A version is an object that never changes, and its number never comes again."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from thinwire.errors import Conflict, InvalidArgument, NotFound, StoreError
+from thinwire.store import checked
+from thinwire.store.backend import Backend
+from thinwire.store.leases import COMMITTED, REVOKED, Lease, state_of_lease
+
+REFS = "refs/"
+_DIGITS = 20
+_DELETED = ".deleted"
+_OBJECT = re.compile(rf"{REFS}(.+)/(\d{{{_DIGITS}}})({re.escape(_DELETED)})?")
+_PART = re.compile(rf"(?!\d{{{_DIGITS}}})[A-Za-z0-9._-]{{1,200}}")
+
+
+class Ref(NamedTuple):
+    """One version of a name. `created` is in seconds since 1970, by its writer's clock."""
+
+    name: str
+    version: int
+    manifest: str
+    lease: str
+    created: float
+
+
+class Seal(Protocol):
+    """Hides small objects in a store with a key; bound to their path."""
+
+    def seal(self, path: str, plain: bytes) -> bytes: ...
+    def open(self, path: str, stored: bytes) -> bytes: ...
+
+
+class _Plain:
+    def seal(self, path: str, plain: bytes) -> bytes:
+        return plain
+
+    def open(self, path: str, stored: bytes) -> bytes:
+        return stored
+
+
+PLAIN: Seal = _Plain()
+
+
+class Numbers(NamedTuple):
+    """The version numbers of a name that have an object, and those of them that somebody deleted."""
+
+    all: list[int]  # ascending
+    deleted: set[int]
+
+    @property
+    def newest(self) -> int:
+        """The greatest number, 0 where there is none."""
+        return self.all[-1] if self.all else 0
+
+
+class Refs:
+    """The names of a store. A version counts when the lease it was published under was committed."""
+
+    def __init__(self, backend: Backend, seal: Seal = PLAIN) -> None:
+        self._backend, self._seal = backend, seal
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """The names that begin with `prefix` and have a version."""
+        for name, numbers in self.numbers(_folder_of(prefix)).items():
+            if name.startswith(prefix) and self._newest(name, numbers) is not None:
+                yield name
+
+    def versions(self, name: str) -> list[Ref]:
+        """The versions of a name, oldest first; none where there is no such name."""
+        found = (self._committed(name, number) for number in self._living(name))
+        return [ref for ref in found if ref is not None]
+
+    def resolve(self, name: str) -> Ref:
+        """The version that "name@3" means, or the newest that "name" has. Raises NotFound."""
+        plain, version = parse(name)
+        numbers = self._numbers_of(plain)
+        if version is None:
+            ref = self._newest(plain, numbers)
+        else:
+            there = version in numbers.all and version not in numbers.deleted
+            ref = self._committed(plain, version) if there else None
+        if ref is None:
+            raise NotFound(f"there is no {name} in the store; ls() and versions() say what there is")
+        return ref
+
+    def publish(
+        self,
+        name: str,
+        lease: Lease,
+        write_manifest: Callable[[int], str],
+        *,
+        expect: int | None = None,
+        version: int | None = None,
+    ) -> Ref:
+        """Take a version number for a manifest; it counts from `lease.commit()` on.
+
+        `write_manifest(number)` writes the manifest of that version and returns its id; it is called again
+        for the next number where another writer was faster. `expect` is the version that must still be the
+        newest, 0 for none. `version` is the number to take, above all that were ever taken. Raises Conflict.
+        """
+        check_name(name)
+        while True:
+            numbers = self._numbers_of(name)
+            if expect is not None:
+                self._check_newest(name, numbers, expect)
+            if version is not None and version <= numbers.newest:
+                raise Conflict(
+                    f"{name}@{version} cannot be made: {name} has come to version {numbers.newest}"
+                )
+            number = version or numbers.newest + 1
+            ref = Ref(name, number, write_manifest(number), lease.id, time.time())
+            try:
+                self._create(ref)
+                return ref
+            except Conflict:
+                if expect is not None or version is not None:
+                    raise Conflict(
+                        f"{name}@{number} was just made by another writer; look at it first"
+                    ) from None
+
+    def replace(self, ref: Ref, lease: Lease, write_manifest: Callable[[int], str]) -> Ref:
+        """Give a version another manifest, its own being lost. Only one process may repair at a time."""
+        made = Ref(ref.name, ref.version, write_manifest(ref.version), lease.id, ref.created)
+        self._backend.delete(path_of(ref.name, ref.version))
+        self._create(made)
+        return made
+
+    def delete(self, name: str, version: int) -> None:
+        """Delete a version. Its number stays taken. Raises NotFound."""
+        numbers = self._numbers_of(check_name(name))
+        if version not in numbers.all or version in numbers.deleted:
+            raise NotFound(f"there is no {name}@{version} in the store")
+        try:
+            self._backend.create(path_of(name, version) + _DELETED, [b""])
+        except Conflict:
+            return  # by another, at the same moment
+
+    def numbers(self, folder: str = "") -> dict[str, Numbers]:
+        """The numbers of every name below a folder, also of versions that do not count."""
+        found: dict[str, Numbers] = {}
+        for entry in self._backend.list(REFS + folder):
+            match = _OBJECT.fullmatch(entry.path)
+            if match is None:
+                raise StoreError(f"{entry.path} does not belong to the store; move it away")
+            numbers = found.setdefault(match[1], Numbers([], set()))
+            if match[3]:
+                numbers.deleted.add(int(match[2]))
+            else:
+                numbers.all.append(int(match[2]))
+        for numbers in found.values():
+            numbers.all.sort()
+        return found
+
+    def read(self, name: str, version: int) -> Ref:
+        """What a version's object says. Raises NotFound, CorruptChunk."""
+        path = path_of(name, version)
+        plain = self._seal.open(path, self._backend.read(path))
+        content = checked.decode(path, plain, f"run repair, or delete {name}@{version}")
+        return Ref(name, version, **content)
+
+    def find(self, name: str, version: int) -> Ref | None:
+        """As `read`, but None where there is no such object."""
+        try:
+            return self.read(name, version)
+        except NotFound:
+            return None
+
+    def is_living(self, ref: Ref) -> bool:
+        """Whether a version that was read is still there, neither deleted nor of a revoked lease."""
+        numbers = self._numbers_of(ref.name)
+        there = ref.version in numbers.all and ref.version not in numbers.deleted
+        return there and state_of_lease(self._backend, ref.lease) != REVOKED
+
+    def remove(self, name: str, version: int) -> None:
+        """Remove the objects of a version. For collectors, and only while the name has a greater number."""
+        path = path_of(name, version)
+        self._backend.delete(path)  # first: the version must not come back to life
+        self._backend.delete(path + _DELETED)
+
+    def _create(self, ref: Ref) -> None:
+        path = path_of(ref.name, ref.version)
+        content = {"manifest": ref.manifest, "lease": ref.lease, "created": ref.created}
+        self._backend.create(path, [self._seal.seal(path, checked.encode(path, content))])
+
+    def _numbers_of(self, name: str) -> Numbers:
+        return self.numbers(f"{name}/").get(name, Numbers([], set()))
+
+    def _living(self, name: str) -> list[int]:
+        numbers = self._numbers_of(check_name(name))
+        return [number for number in numbers.all if number not in numbers.deleted]
+
+    def _newest(self, name: str, numbers: Numbers) -> Ref | None:
+        left: Iterable[int] = (number for number in reversed(numbers.all) if number not in numbers.deleted)
+        return next((ref for number in left if (ref := self._committed(name, number)) is not None), None)
+
+    def _committed(self, name: str, number: int) -> Ref | None:
+        ref = self.find(name, number)
+        return ref if ref and state_of_lease(self._backend, ref.lease) == COMMITTED else None
+
+    def _check_newest(self, name: str, numbers: Numbers, expect: int) -> None:
+        """Raise Conflict unless `expect` counts, and nothing after it ever will."""
+        living = [number for number in numbers.all if number not in numbers.deleted]
+        newest = self._newest(name, numbers)
+        if expect != (newest.version if newest else 0):
+            raise Conflict(
+                f"{name} is at version {newest.version if newest else 0}, not at {expect}: look again"
+            )
+        for number in living:
+            ref = self.find(name, number) if number > expect else None
+            if ref is not None and state_of_lease(self._backend, ref.lease) is None:
+                raise Conflict(f"another writer is making {name}@{number}; look again when it is done")
+
+
+def check_name(name: str) -> str:
+    """Return a name that is one. Raises InvalidArgument."""
+    if not all(_PART.fullmatch(part) and part not in (".", "..") for part in name.split("/")):
+        raise InvalidArgument(
+            f"{name!r} is no name: use parts of A-Z a-z 0-9 . _ - divided by /, none of them '.' or '..' or "
+            f"longer than 200 or with {_DIGITS} digits in front"
+        )
+    return name
+
+
+def parse(name: str) -> tuple[str, int | None]:
+    """("name", 3) of "name@3", ("name", None) of "name". Raises InvalidArgument."""
+    plain, at, number = name.partition("@")
+    if at and not (number.isascii() and number.isdigit() and 0 < len(number) < _DIGITS):
+        raise InvalidArgument(f"{name!r} names no version: write {plain}@3")
+    return check_name(plain), int(number) if at else None
+
+
+def path_of(name: str, version: int) -> str:
+    """Where a version lies."""
+    return f"{REFS}{name}/{version:0{_DIGITS}}"
+
+
+def _folder_of(prefix: str) -> str:
+    """The deepest folder that holds all names with this prefix."""
+    return prefix[: prefix.rfind("/") + 1]

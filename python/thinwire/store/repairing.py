@@ -1,0 +1,137 @@
+"""Mending a store: the index made again from the packs, what is damaged taken from replicas."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from thinwire.errors import FormatVersion, StoreError
+from thinwire.store import index as indexes
+from thinwire.store import maintenance, pack
+from thinwire.store.index import Index, PackRow
+from thinwire.store.leases import Lease
+from thinwire.store.maintenance import Census, Report, Unreadable
+from thinwire.store.metering import Meter, Progress
+from thinwire.store.pack import Record
+from thinwire.store.packer import Packer
+
+if TYPE_CHECKING:
+    from thinwire.store.store import Store
+
+LEVEL = 3  # of zstd, for what is written anew
+
+
+class Found(NamedTuple):
+    """A pack as it was found: which of its chunks are sound, and whether all of it is."""
+
+    path: str
+    row: PackRow
+    whole: bool
+
+
+def repair(store: Store, progress: Progress | None = None) -> Report:
+    """Make the index again, write anew what can be had, and report what is lost. One repair at a time."""
+    with Lease.open(store.backend) as lease:
+        store.catalog.refresh()
+        old_segments = store.catalog.segment_paths()
+        packer = Packer(store.backend, store.catalog.keys, store.workers, LEVEL, lease.heartbeat)
+        rows, have = _keep_or_salvage(store, packer, _examine_all(store, lease, progress))
+        counted = _mend_versions(store, lease)
+        _fetch_lost(store, packer, counted, have)
+        store.catalog.publish(indexes.segment_of(rows + packer.drain()))
+        for path in old_segments:
+            store.backend.delete(path)
+        lease.commit()
+    return maintenance.verify(store, deep=False)
+
+
+def _examine_all(store: Store, lease: Lease, progress: Progress | None) -> list[Found]:
+    index = store.catalog.index
+    packs = list(store.backend.list("packs/"))
+    meter = Meter(progress, sum(entry.size for entry in packs))
+    found = []
+    examined = store.workers.coders.map(lambda entry: _examine(store, index, entry.path), packs)
+    for entry, one in zip(packs, examined, strict=True):
+        lease.heartbeat()
+        meter.add(entry.size)
+        if one:
+            found.append(one)
+    return found
+
+
+def _examine(store: Store, index: Index, path: str) -> Found | None:
+    """Check every record of a pack; those whose header is damaged the index may still know."""
+    pack_id = pack.pack_id_of(path)
+    try:
+        data = memoryview(store.backend.read(path))
+    except StoreError:
+        return None
+    scanned = pack.scan(pack_id, data)
+    records = {record.number: record for record in scanned.records}
+    salt = scanned.salt
+    if (row := index.row_of.get(pack_id)) is not None:
+        salt = index.packs["salt"][row].tobytes()
+        for position in (index.entries["pack"] == row).nonzero()[0]:
+            _, record = index.record(int(position))
+            records.setdefault(record.number, record)
+    sound = [record for record in records.values() if _is_sound(store, salt, record, data)]
+    whole = not scanned.damage and len(sound) == len(records)
+    return Found(path, PackRow(pack_id, salt, len(data), sound), whole)
+
+
+def _is_sound(store: Store, salt: bytes, record: Record, data: memoryview) -> bool:
+    try:
+        store.fetcher.decode(salt, record, data[record.offset : record.offset + record.stored])
+        return True
+    except FormatVersion:
+        raise
+    except StoreError:
+        return False
+
+
+def _keep_or_salvage(store: Store, packer: Packer, found: list[Found]) -> tuple[list[PackRow], set[bytes]]:
+    """The rows of sound packs, and all chunks that are to be had.
+
+    Sound chunks of the others go into new packs, unless they are elsewhere too.
+    """
+    rows = [one.row for one in found if one.whole]
+    have = {record.chunk for row in rows for record in row.records}
+    for one in found:
+        missing = [record for record in one.row.records if record.chunk not in have]
+        if one.whole or not missing:
+            continue
+        data = memoryview(store.backend.read(one.path))
+        for record in missing:
+            payload = data[record.offset : record.offset + record.stored]
+            packer.put(record.chunk, store.fetcher.decode(one.row.salt, record, payload), None)
+            have.add(record.chunk)
+    return rows, have
+
+
+def _fetch_lost(store: Store, packer: Packer, counted: Census, have: set[bytes]) -> None:
+    """Take from replicas what versions need and no pack has."""
+    wanted = counted.chunks()
+    for replica in store.replicas:
+        lost = wanted[[chunk.tobytes() not in have for chunk in wanted["id"]]]
+        for chunk, data in replica.fetcher.sound(lost):
+            packer.put(chunk, data, None)
+            have.add(chunk)
+
+
+def _mend_versions(store: Store, lease: Lease) -> Census:
+    """Put versions back whose ref or manifest is damaged and which a replica has."""
+    counted = maintenance.census(store)
+    mended = [one for one in counted.damage if _mend_version(store, lease, one)]
+    return maintenance.census(store) if mended else counted
+
+
+def _mend_version(store: Store, lease: Lease, lost: Unreadable) -> bool:
+    for replica in store.replicas:
+        try:
+            ref = replica.refs.resolve(f"{lost.name}@{lost.version}")
+            made = replica.catalog.manifest(ref)
+        except StoreError:
+            continue
+        store.refs.replace(ref, lease, partial(store.catalog.write_manifest, made, lost.name))
+        return True
+    return False
