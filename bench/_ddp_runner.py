@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from thinwire.bench import _report
 from thinwire.bench._ddp_plan import Job, label
+from thinwire.cli._progress import Progress
 from thinwire.cli._shaped import Link, RankFailed, Ranks
 
 _RANK_COMMAND = [sys.executable, "-m", "thinwire.bench._ddp_rank"]
@@ -110,7 +111,7 @@ class Session:
         self.failures: list[str] = []
         self._total = total
         self._number = 0
-        self._progress = _report.Progress()
+        self._progress = Progress()
 
     def run(self, method: str, what: str, **options: Any) -> dict[str, Any] | None:
         """The outcome of one job, None where it failed."""

@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -113,36 +112,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return value
-
-
-class Progress:
-    """One status line: rewritten in place on a terminal, else a plain line whenever a label is new."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._label = ""
-
-    def show(self, label: str, detail: str = "") -> None:
-        """Say what runs now; `detail` may change often and shows on a terminal only."""
-        if self._terminal:
-            print(f"\r\033[K{label}  {detail}"[: _terminal_width() + 4], end="", file=sys.stderr, flush=True)
-        elif label != self._label:
-            print(label, file=sys.stderr, flush=True)
-        self._label = label
-
-    def clear(self) -> None:
-        """Leave the line empty, for what is printed next."""
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        self.clear()
-        print(line, file=sys.stderr, flush=True)
-
-
-def _terminal_width() -> int:
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns - 1
-    except OSError:
-        return 79

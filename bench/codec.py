@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import thinwire as tw
 from thinwire.bench import _command, _report
+from thinwire.cli._progress import Progress
 
 HELP = """\
 Speed of every codec on every CPU target, beside memcpy.
@@ -168,7 +169,7 @@ def one_torch_thread() -> Iterator[Any]:
 
 def measure(target: str, operations: Iterator[Operation], data: Data, effort: Effort) -> list[dict[str, Any]]:
     """Time every operation in turn with memcpy."""
-    progress = _report.Progress()
+    progress = Progress()
     rows = []
     for operation in operations:
         progress.show(f"{target}: {operation.name}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from thinwire.bench import _command, _report, _ring_mpi
 from thinwire.bench import _ring_plan as plan
+from thinwire.cli._progress import Progress
 from thinwire.cli._shaped import Link, LinkError, RankFailed, Ranks, choose_link, format_rate, parse_rate
 
 HELP = """\
@@ -69,7 +70,7 @@ class Session:
         self.codecs, self.sizes, self.effort = codecs, sizes, effort
         self.failures: list[str] = []
         self.notes: list[str] = []
-        self.progress = _report.Progress()
+        self.progress = Progress()
 
     def note(self, text: str) -> None:
         """Say once what is left out, and why."""

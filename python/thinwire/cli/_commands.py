@@ -24,7 +24,7 @@ def register(parser: argparse.ArgumentParser, dest: str, package: str, names: It
     """Adds modules of `package` as subcommands of `parser`; `args.<dest>` becomes the chosen module."""
     choices = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
     for name in names:
-        command = cast(Command, import_module(f"{package}.{name}"))
+        command = cast(Command, import_module(f"{package}.{name.replace('-', '_')}"))
         summary = command.HELP.strip().splitlines()[0]
         child = choices.add_parser(
             name, help=summary, description=command.HELP, formatter_class=argparse.RawDescriptionHelpFormatter

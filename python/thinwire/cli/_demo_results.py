@@ -9,6 +9,7 @@ from typing import Any
 
 from thinwire.bench import _report
 from thinwire.bench._ddp_plan import label
+from thinwire.cli._progress import Progress
 from thinwire.cli._shaped import Link
 
 _MODEL = "a character-level transformer (3.2 million parameters) on the standard library's sources"
@@ -63,7 +64,7 @@ class Live:
     def __init__(self, speaks: bool, budget_s: float) -> None:
         self._speaks = speaks
         self._budget_s = budget_s
-        self._progress = _report.Progress()
+        self._progress = Progress()
 
     def introduce(self, link: Link, world_size: int, methods: Sequence[str]) -> None:
         """The head: task, link, how long it takes."""

@@ -11,7 +11,7 @@ from thinwire._version import __version__
 from thinwire.cli._commands import register
 from thinwire.errors import Error
 
-COMMANDS = ("demo", "doctor", "bench")
+COMMANDS = ("demo", "doctor", "bench", "store")
 
 _EXAMPLES = """\
 examples:
@@ -19,6 +19,7 @@ examples:
   thinwire demo                              real training over a 100 Mbit/s link, with and without thinwire
   thinwire demo --rate 1gbit --codecs int8   the same over 1 Gbit/s, for one codec
   thinwire bench codec --quick               speed of every codec on every CPU target, beside memcpy
+  thinwire store put backup model model.pt   keep versions of files, each distinct part once
   thinwire COMMAND --help                    the options of one command
 """
 

@@ -1,0 +1,85 @@
+"""Cases of `thinwire bench dedup`: saving and loading a state beside torch.save, DCP and safetensors."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from thinwire.bench._dedup_cases import Case, Effort, Measured, need, seconds
+
+Round = dict[str, float]
+"""Seconds that each method took in one round."""
+
+_SAVE, _DCP, _SAFETENSORS = "torch_save", "dcp", "safetensors"
+
+
+def cases() -> list[Case]:
+    """What a Checkpointer does, and what the others need for the same."""
+    synced = "torch.save + fsync"
+    return [
+        Case("save, unchanged state", synced, 8.0, partial(_times, "unchanged", _SAVE)),
+        Case("save, 1 % of blocks changed", synced, 6.0, partial(_times, "changed", _SAVE)),
+        Case("first save, durable", synced, 0.8, partial(_times, "first", _SAVE)),
+        Case("first save, durable", "DCP", None, partial(_times, "first", _DCP)),
+        Case("first save, durable", "safetensors + fsync", None, partial(_times, "first", _SAFETENSORS)),
+        Case("blocking part of a save", synced, 0.15, partial(_times, "blocking_part", _SAVE), at_most=True),
+        Case("load, verified", "torch.load", 1.5, partial(_times, "load", "torch_load")),
+        Case("load into given tensors", "torch.load", 1.5, partial(_times, "fill", "torch_load")),
+    ]
+
+
+def _times(own: str, base: str, effort: Effort) -> Measured:
+    need("torch")
+    need("zstandard")
+    if base == _SAFETENSORS:
+        need("safetensors")
+    rounds = _measure(effort)
+    return Measured([each[own] for each in rounds], [each[base] for each in rounds], _state_bytes(effort))
+
+
+def _state_bytes(effort: Effort) -> int:
+    return effort.state_megabytes * 10**6
+
+
+@cache
+def _measure(effort: Effort) -> list[Round]:
+    """All methods in turn in every round, on the disk of the current folder."""
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
+        return [_round(Path(folder), effort) for _ in range(effort.rounds)]
+
+
+def _round(folder: Path, effort: Effort) -> Round:
+    from thinwire.bench import _checkpoint_times
+
+    times: Round = _checkpoint_times.rounds(folder, 1, _state_bytes(effort))[0]._asdict()
+    state = _checkpoint_times.random_state(_state_bytes(effort))
+    return times | dict(_others(folder, state))
+
+
+def _others(folder: Path, state: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Seconds that saving takes until the files are durable."""
+    import torch.distributed.checkpoint as dcp
+
+    yield (
+        _DCP,
+        seconds(lambda: dcp.save(state, checkpoint_id=folder / "dcp", no_dist=True)),
+    )  # syncs by itself
+    shutil.rmtree(folder / "dcp")
+    try:
+        from safetensors.torch import save_file
+    except ModuleNotFoundError:
+        return
+
+    def save() -> None:
+        save_file(state, folder / "safetensors")
+        descriptor = os.open(folder / "safetensors", os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    yield _SAFETENSORS, seconds(save)
+    (folder / "safetensors").unlink()
