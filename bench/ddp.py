@@ -143,12 +143,12 @@ def _compare_steps(args: argparse.Namespace, facts: dict[str, Any], failures: li
 
 
 def _compare_losses(args: argparse.Namespace, facts: dict[str, Any], failures: list[str]) -> None:
+    if args.plot_clock and not args.wall_clock:
+        raise ValueError("--plot-clock needs --wall-clock, the rate to draw")
     matrix = chosen_matrix(args)
     matrix.check()
     if (args.plot or args.plot_clock) and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("a plot needs matplotlib: pip install 'thinwire[bench]'")
-    if args.plot_clock and not args.wall_clock:
-        raise ValueError("--plot-clock needs --wall-clock, the rate to draw")
     results = Results(args.json, facts, matrix.steps)
     print(
         f"\n{matrix.steps} steps a run, {len(matrix.runs())} runs, {len(results.runs)} in the file\n",

@@ -8,6 +8,7 @@ where the sampler is), and for each rank its random numbers and what its compres
 """
 
 import argparse
+import os
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ def main() -> tuple[nn.Module, tw.ddp.HookState]:
     parser.add_argument("--every", type=int, default=5, help="steps between two checkpoints")
     options = parser.parse_args()
 
-    dist.init_process_group("gloo")
+    join()
     torch.manual_seed(0)  # the same task on all ranks: which of ten directions is a point closest to?
     points, directions = torch.randn(POINTS, FEATURES), torch.randn(FEATURES, CLASSES)
     data = TensorDataset(points, (points @ directions).argmax(1))
@@ -67,6 +68,16 @@ def main() -> tuple[nn.Module, tw.ddp.HookState]:
         print(state.report())
     dist.destroy_process_group()
     return model.module, state
+
+
+def join() -> None:
+    """Join the process group of this start of the job.
+
+    torchrun may keep one store for all starts: without a prefix, a rank can find the address of a dead one.
+    """
+    store, rank, world_size = next(dist.rendezvous("env://"))
+    start = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group("gloo", store=start, rank=rank, world_size=world_size)
 
 
 def batch(step: int) -> list[int]:

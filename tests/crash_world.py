@@ -127,6 +127,7 @@ def check_afterwards(root: Path, promised: Mapping[tuple[str, int], int]) -> Non
         settle(store)
         check_nothing_is_left(store)
         check_sound(store, {**promised, ("after", version): 0})
+        store.delete("after")
 
 
 def attempt(work: object) -> StoreError | None:

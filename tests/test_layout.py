@@ -29,7 +29,7 @@ TIERS = (
     {"bind"},
 )
 LONGEST_FILE = 400  # lines
-MAY_IMPORT_TORCH = ("ddp/", "data/", "store/checkpoint.py")
+MAY_IMPORT_TORCH = ("ddp/", "data/", "store/checkpoint/")
 
 
 def tier(room: str) -> int:
