@@ -17,8 +17,8 @@ from pathlib import Path
 SO_MAX_PACING_RATE = 47
 """Linux's socket option (bytes a second, one socket, one direction); the socket module does not name it."""
 
-_BYTES_ACKED = 120
-"""Offset of `tcpi_bytes_acked` (u64) in `struct tcp_info`: payload the peer has confirmed."""
+_NOT_SENT, _BYTES_SENT, _BYTES_RETRANSMITTED = 144, 200, 208
+"""Offsets in `struct tcp_info` (Linux 4.19): what waits in the socket (u32), left it, left it again (u64)."""
 
 
 def own_connections() -> Iterator[socket.socket]:
@@ -65,12 +65,13 @@ def pace_connections(rate_bits: int, known: set[int]) -> None:
 
 
 def payload_sent() -> int:
-    """Bytes of TCP payload that the peers of all this process's connections have confirmed so far."""
-    total = 0
+    """Bytes of TCP payload that this process has given to its connections so far."""
+    total, size = 0, _BYTES_RETRANSMITTED + 8
     for connection in own_connections():
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
-        if len(info) == _BYTES_ACKED + 8:
-            total += struct.unpack_from("=Q", info, _BYTES_ACKED)[0]
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+        if len(info) == size:
+            sent, again = struct.unpack_from("=QQ", info, _BYTES_SENT)
+            total += sent - again + struct.unpack_from("=I", info, _NOT_SENT)[0]
     return total
 
 
