@@ -181,8 +181,9 @@ def test_a_basis_follows_a_matrix_that_changes(target):
 def spread(
     vectors: numerics.F32, matrix: Array, kept: numerics.U16, share: float, dtype: int = FP32
 ) -> tuple[Array, numerics.U16]:
-    out, later = Guarded(matrix), Guarded(kept)
-    call(vectors).spread(out.ptr, dtype, matrix.shape[0], share, later.ptr)
+    out, before, later = Guarded(matrix), Guarded(kept), Guarded(np.full_like(kept, 9))
+    call(vectors).spread(out.ptr, dtype, matrix.shape[0], share, before.ptr, later.ptr)
+    assert before.unchanged()
     assert out.intact()
     assert later.intact()
     return out.array.reshape(matrix.shape).copy(), later.array.reshape(kept.shape).copy()

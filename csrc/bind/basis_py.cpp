@@ -41,15 +41,16 @@ void register_bases(py::module_& m) {
       .def(
           "spread",
           [](const Basis& basis, Address matrix, int dtype, std::size_t rows, float share,
-             Address kept) {
+             Address before, Address after) {
             spread_rest(basis, pointer(matrix), dtype_of(dtype), rows, share,
-                        static_cast<std::uint16_t*>(pointer(kept)));
+                        static_cast<const std::uint16_t*>(pointer(before)),
+                        static_cast<std::uint16_t*>(pointer(after)));
           },
-          py::arg("matrix"), py::arg("dtype"), py::arg("rows"), py::arg("share"), py::arg("kept"),
-          ReleaseGil(),
-          "Leaves in the matrix a share of what it and kept, bf16, have beside the basis; keeps "
-          "the "
-          "rest.")
+          py::arg("matrix"), py::arg("dtype"), py::arg("rows"), py::arg("share"), py::arg("before"),
+          py::arg("after"), ReleaseGil(),
+          "Leaves in the matrix a share of what it and before, bf16, have beside the basis; the "
+          "rest "
+          "becomes after.")
       .def(
           "turn",
           [](const Basis& basis, Address moments, Address next) {

@@ -29,12 +29,11 @@ struct BasisKernels {
   void (*add)(const Basis& basis, const float* coefficients, std::size_t rows, float* matrix);
   // moments += vectors * transposed(matrix) * matrix, row after row, of any number of rows
   void (*learn)(const Basis& basis, const float* matrix, std::size_t rows, float* moments);
-  // The part of each row that the vectors do not reach is handed over bit by bit, of at most
-  // kGroupRows rows: with what is kept (bf16, as many values) it becomes t, of which t * (1 -
-  // share) is kept again and the rest stays in the matrix. NaN and infinities pass and are not
-  // kept.
+  // Of what lies beside the vectors in at most kGroupRows rows, and `before` (bf16, as many
+  // values), a share is left in the matrix and the rest becomes `after`, which may be `before`. NaN
+  // and infinities stay in the matrix.
   void (*spread)(const Basis& basis, float* matrix, std::size_t rows, float share,
-                 std::uint16_t* kept);
+                 const std::uint16_t* before, std::uint16_t* after);
   // next = the vectors, turned towards the moments and made orthonormal again. They stay as they
   // are where the moments hold nothing, or something that is not finite.
   void (*turn)(const Basis& basis, const float* moments, float* next);

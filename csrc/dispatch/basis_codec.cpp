@@ -191,18 +191,19 @@ void learn_basis(const Basis& basis, const void* matrix, DType dtype, std::size_
 }
 
 void spread_rest(const Basis& basis, void* matrix, DType dtype, std::size_t rows, float share,
-                 std::uint16_t* kept) {
+                 const std::uint16_t* before, std::uint16_t* after) {
   const FloatEnvironment environment;
   const KernelTable& kernels = active_kernels();
   by_groups(basis, rows * basis.columns, [&](std::size_t first, std::size_t some) {
     std::byte* part = static_cast<std::byte*>(matrix) + first * element_bytes(dtype);
-    if (dtype == DType::fp32)
-      return kernels.basis.spread(basis, reinterpret_cast<float*>(part), some, share, kept + first);
     const std::size_t count = some * basis.columns;
-    float* values = scratch(count);
-    to_fp32(kernels, part, dtype, count, values);
-    kernels.basis.spread(basis, values, some, share, kept + first);
-    from_fp32(kernels, values, count, part, dtype);
+    const bool is_fp32 = dtype == DType::fp32;
+    float* values = is_fp32 ? reinterpret_cast<float*>(part) : scratch(count);
+    if (!is_fp32)
+      to_fp32(kernels, part, dtype, count, values);
+    kernels.basis.spread(basis, values, some, share, before + first, after + first);
+    if (!is_fp32)
+      from_fp32(kernels, values, count, part, dtype);
   });
 }
 

@@ -17,10 +17,10 @@ void decode_values(const KernelTable& kernels, const Basis& basis, const DecodeA
 // Adds what `rows` rows of a matrix tell to the moments: rank vectors of `columns` values.
 void learn_basis(const Basis& basis, const void* matrix, DType dtype, std::size_t rows,
                  float* moments);
-// Hands over in parts what `rows` rows of a matrix have beside the basis: `share` of it now. What
-// is kept for later is as many bf16 values as the matrix has.
+// Leaves in `rows` rows of a matrix a share of what they, and `before`, have beside the basis; the
+// rest becomes `after`. Both are as many bf16 values as the matrix has, and may be the same memory.
 void spread_rest(const Basis& basis, void* matrix, DType dtype, std::size_t rows, float share,
-                 std::uint16_t* kept);
+                 const std::uint16_t* before, std::uint16_t* after);
 // Writes the basis of the next step to `next`.
 void turn_basis(const Basis& basis, const float* moments, float* next);
 // Writes the basis of the first step to `vectors`: the same on all ranks for the same key.

@@ -5,14 +5,14 @@ template <std::size_t kValue> struct Count {
   static constexpr std::size_t value = kValue;
 };
 
-F load_upto(const float* p, std::size_t count) {
-  return count >= kLanes ? load<DType::fp32>(p) : load_some<DType::fp32>(p, count);
+template <DType D = DType::fp32> F load_upto(const void* p, std::size_t count) {
+  return count >= kLanes ? load<D>(p) : load_some<D>(p, count);
 }
-void store_upto(float* p, F v, std::size_t count) {
+template <DType D = DType::fp32> void store_upto(void* p, F v, std::size_t count) {
   if (count >= kLanes)
-    store<DType::fp32>(p, v);
+    store<D>(p, v);
   else
-    store_some<DType::fp32>(p, v, count);
+    store_some<D>(p, v, count);
 }
 
 // Calls f with a Count, the number of vectors to take together, and the first of them.
@@ -143,30 +143,22 @@ void learn(const Basis& basis, const float* matrix, std::size_t rows, float* mom
   }
 }
 
-// v and what is kept of it for later: t = v + kept; later = bf16(t * rest); v = t - later. What is
-// not finite is not kept.
-template <bool kWhole>
-void keep_for_later(float* v, std::uint16_t* kept, float rest, std::size_t count) {
-  const F before = kWhole ? load<DType::bf16>(kept) : load_some<DType::bf16>(kept, count);
-  const F t = load_upto(v, count) + before;
-  const F later = zero_where_nonfinite(t * F::splat(rest), t);
-  if constexpr (kWhole)
-    store<DType::bf16>(kept, later);
-  else
-    store_some<DType::bf16>(kept, later, count);
-  store_upto(v, t - (kWhole ? load<DType::bf16>(kept) : load_some<DType::bf16>(kept, count)),
-             count);
+// t = v + before; after = bf16(t * rest); v = t - after. What is not finite is not kept.
+void keep_for_later(float* v, const std::uint16_t* before, std::uint16_t* after, float rest,
+                    std::size_t count) {
+  for (std::size_t j = 0; j < count; j += kLanes) {
+    const F t = load_upto(v + j, count - j) + load_upto<DType::bf16>(before + j, count - j);
+    store_upto<DType::bf16>(after + j, zero_where_nonfinite(t * F::splat(rest), t), count - j);
+    store_upto(v + j, t - load_upto<DType::bf16>(after + j, count - j), count - j);
+  }
 }
 
-void spread(const Basis& basis, float* matrix, std::size_t rows, float share, std::uint16_t* kept) {
+void spread(const Basis& basis, float* matrix, std::size_t rows, float share,
+            const std::uint16_t* before, std::uint16_t* after) {
   float coefficients[kGreatestRank * kGroupRows];
   project(basis, matrix, rows, coefficients);
   expand<true>(basis, coefficients, rows, matrix);
-  const std::size_t count = rows * basis.columns, whole = count / kLanes * kLanes;
-  for (std::size_t i = 0; i < whole; i += kLanes)
-    keep_for_later<true>(matrix + i, kept + i, 1 - share, kLanes);
-  if (whole < count)
-    keep_for_later<false>(matrix + whole, kept + whole, 1 - share, count - whole);
+  keep_for_later(matrix, before, after, 1 - share, rows * basis.columns);
   expand<false>(basis, coefficients, rows, matrix);
 }
 

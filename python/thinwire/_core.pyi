@@ -166,8 +166,11 @@ class Basis:
         """Writes the random orthonormal vectors that belong to a key."""
     def learn(self, matrix: int, dtype: int, rows: int, moments: int) -> None:
         """Adds vectors @ transposed(matrix) @ matrix to the moments, rank x columns."""
-    def spread(self, matrix: int, dtype: int, rows: int, share: float, kept: int) -> None:
-        """Leaves in the matrix a share of what it and kept, bf16, have beside the basis; keeps the rest."""
+    def spread(self, matrix: int, dtype: int, rows: int, share: float, before: int, after: int) -> None:
+        """Leaves in the matrix a share of what it and before, bf16, have beside the basis.
+
+        The rest becomes after.
+        """
     def turn(self, moments: int, next: int) -> None:
         """Writes the vectors, turned towards the moments, to next."""
 

@@ -37,8 +37,8 @@ class Pending:
 
     def spread(self, basis: MatrixBasis, matrix: int, dtype: int, share: float) -> None:
         """Leave in the decoded gradient at address `matrix` a share of what both have beside the basis."""
-        self._next.copy_(self._kept)
-        basis.native.spread(matrix, dtype, len(self._next), share, self._next.data_ptr())
+        before, after = self._kept.data_ptr(), self._next.data_ptr()
+        basis.native.spread(matrix, dtype, len(self._kept), share, before, after)
         self._spread = True
 
     def commit(self) -> None:
