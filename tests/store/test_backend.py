@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from at_once import at_once
 from store_world import MemoryBackend
 from thinwire.errors import Conflict, CorruptChunk, NotFound, StoreError
 from thinwire.store.backend import Backend, Entry, backend_for
 from thinwire.store.local import LocalBackend
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[dict[str, Any]]:
-    """Options that lead to a server with S3's semantics, with the bucket "bucket"."""
-    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'thinwire[test]'")
-    server_module = pytest.importorskip(
-        "moto.server", reason="moto is not installed: pip install 'thinwire[test]'"
-    )
-    boto3 = pytest.importorskip("boto3")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    key = {"key": "key", "secret": "secret"}
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        aws_access_key_id=key["key"],
-        aws_secret_access_key=key["secret"],
-        region_name="us-east-1",
-    )
-    client.create_bucket(Bucket="bucket")
-    client.close()
-    yield {"endpoint_url": f"http://{host}:{port}", **key}
-    server.stop()
 
 
 @pytest.fixture(params=["dict", "folder", "file", "memory", "s3", "single-writer"])
@@ -88,11 +62,7 @@ def test_of_many_who_create_one_object_one_succeeds(backend: Backend) -> None:
         except Conflict:
             pass
 
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(create, 8)
     assert [backend.read("contended")] == [b"%d" % number for number in won]
 
 

@@ -11,7 +11,8 @@ from unittest import mock
 
 import pytest
 
-from store_world import PlainContents, Violation, random_schedule, repeatable, run, two_switches, unguarded
+from store_schedules import random_schedule, repeatable, run, two_switches, unguarded
+from store_world import PlainContents, Violation
 from thinwire.errors import Conflict, StoreError
 from thinwire.store import collector, leases
 from thinwire.store.backend import Backend
@@ -124,8 +125,13 @@ def the_greatest_number_is_removed() -> AbstractContextManager[Any]:
 
     def broken(self: Any) -> Any:
         living, _ = versions(self)
-        every = {(name, each) for name, found in self._refs.numbers().items() for each in found.all}
-        return living, sorted(every - {(ref.name, ref.version) for ref in living})
+        every = {
+            (name, number, attempt)
+            for name, found in self._refs.numbers().items()
+            for number, attempt in found.attempts.items()
+        }
+        counting = {(ref.name, ref.version) for ref in living}
+        return living, sorted(each for each in every if each[:2] not in counting)
 
     return mock.patch.object(_Collection, "_versions", broken)
 

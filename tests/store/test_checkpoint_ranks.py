@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from at_once import at_once  # noqa: E402
 from thinwire.errors import InvalidArgument, NotFound, Timeout  # noqa: E402
 from thinwire.store.checkpoint import Checkpointer  # noqa: E402
 from thinwire.store.store import Store  # noqa: E402
@@ -109,23 +109,13 @@ def test_ranks_at_once(tmp_path: Path) -> None:
         savers = [
             Checkpointer(store, rank=rank, world_size=2, session="s") for rank, store in enumerate((one, two))
         ]
-        failures: list[BaseException] = []
 
         def work(rank: int) -> None:
-            try:
-                for step in range(4):
-                    savers[rank].save(
-                        {"x": step} if rank == 0 else None, step, rank_state={"r": step * 2 + rank}
-                    )
-            except BaseException as error:
-                failures.append(error)
+            for step in range(4):
+                shared = {"x": step} if rank == 0 else None
+                savers[rank].save(shared, step, rank_state={"r": step * 2 + rank})
 
-        threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not failures
+        at_once(work, 2)
         assert [state["r"] for state in savers[0].load_rank_states()] == [6, 7]
 
 

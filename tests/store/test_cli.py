@@ -299,6 +299,35 @@ def test_statuses(run: Run, tmp_path: Path) -> None:
     assert caught.value.code == 2
 
 
+def test_packs_in_several_places(run: Run, tmp_path: Path) -> None:
+    data = random_file(tmp_path / "in")
+    assert run("put", "st", "x", "in").status == 0
+    assert run("locations", "st", "--add", "more", "--weight", "2").status == 0
+    assert run("locations", "st", "--add", "st", "--weight", "0").status == 0
+    random_file(tmp_path / "in", seed=2)
+    assert run("put", "st", "x", "in").status == 0
+    own, more = run("locations", "st", "--json").json["locations"]
+    assert (own["packs"], own["weight"], more["packs"], more["weight"]) == (1, 0, 1, 2)
+    assert more["url"] == str(tmp_path / "more")
+    assert str(tmp_path / "more") in run("locations", "st").out
+    assert run("locations", "st", "--remove", more["url"]).status == 1
+    (tmp_path / "more").rename(tmp_path / "moved")
+    listed = run("locations", "st")
+    assert listed.status == 3
+    assert "more is missing" in listed.out
+    assert run("verify", "st").status == 3
+    assert run("get", "st", "x@1", "out").status == 0
+    assert (tmp_path / "out").read_bytes() == data
+    failed = run("get", "st", "x@2", "out2")
+    assert failed.status == 1
+    assert "more is missing" in failed.err
+    assert run("get", "st", "x@2", "out2", "--location", "moved").status == 0
+    assert run("get", "st", "x@2", "out3", "--location", "elsewhere").status == 4
+    assert run("locations", "st", "--add", "moved").status == 0
+    assert run("verify", "st").status == 0
+    assert run("du", "st", "--json").json["store"]["packs"] == 2
+
+
 def test_dedup_records(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1\n2\n1\n")
     (tmp_path / "b.txt").write_text("2\n3\n")

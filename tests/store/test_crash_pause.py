@@ -93,7 +93,7 @@ def others(world: World, pause_s: float, collector_step: int) -> None:
 
     with world.open(collector_step, second) as store:
         store.gc(wait_s=0)
-        if not store.backend.paused:  # type: ignore[attr-defined]
+        if not store.backend.home.paused:  # type: ignore[attr-defined]
             second()
         store.gc(wait_s=0)
 
@@ -110,7 +110,7 @@ def pause_writer(
             world.promised["paused", version] = number
         except StoreError as error:
             told = str(error)
-        paused = store.backend.paused  # type: ignore[attr-defined]
+        paused = store.backend.home.paused  # type: ignore[attr-defined]
     try:
         assert not told or (pause_s == PAUSE_S and "revoked" in told), told
         with world.open() as store:
@@ -127,11 +127,11 @@ def steps(monkeypatch: pytest.MonkeyPatch, number: int) -> tuple[int, int]:
     world = World(monkeypatch)
     with world.open() as store:
         put(store, "paused", number)
-        writer = next(store.backend._steps)  # type: ignore[attr-defined]
+        writer = next(store.backend.home._steps)  # type: ignore[attr-defined]
     with world.open() as store:
         world.delete(store, "old")
         store.gc(wait_s=0)
-        return writer, next(store.backend._steps)  # type: ignore[attr-defined]
+        return writer, next(store.backend.home._steps)  # type: ignore[attr-defined]
 
 
 KNOWN, PARTLY_NEW = 1, 6
@@ -181,7 +181,7 @@ def test_a_collector_that_pauses_at_any_step(monkeypatch: pytest.MonkeyPatch, st
             world.delete(store, "old")
         with world.open(step, meanwhile) as store:
             store.gc(wait_s=0)
-            paused = store.backend.paused  # type: ignore[attr-defined]
+            paused = store.backend.home.paused  # type: ignore[attr-defined]
         try:
             world.check()
         except BaseException as violation:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 
 import pytest
 
+from at_once import at_once
 from store_world import MemoryBackend
 from thinwire.errors import Conflict, CorruptChunk, InvalidArgument, NotFound, StoreError
 from thinwire.store import leases, refs
@@ -93,15 +93,11 @@ def test_of_many_with_one_expectation_one_succeeds(backend: MemoryBackend) -> No
     publish(backend, "a")
     made: list[int] = []
 
-    def work() -> None:
+    def work(_: int) -> None:
         with suppress(Conflict):
             made.append(publish(backend, "a", expect=1).version)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 8)
     assert made == [2]
 
 

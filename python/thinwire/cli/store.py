@@ -44,6 +44,7 @@ ACTIONS = (
     "verify",
     "repair",
     "sync",
+    "locations",
     "dedup-records",
 )
 

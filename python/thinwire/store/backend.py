@@ -13,6 +13,9 @@ from thinwire.errors import Conflict, CorruptChunk, NotFound, StoreError
 
 Buffer = bytes | bytearray | memoryview
 
+CONFIG = "store.json"
+"""Says that there is a store, and which."""
+
 PROBES = "probes/"
 """Short-lived objects that tell a store's clock, or what its filesystem can do."""
 
@@ -109,6 +112,11 @@ def conflict(path: str) -> Conflict:
 def cut_off(path: str, end: int, missing: int) -> CorruptChunk:
     """The error of a read past the end of an object."""
     return CorruptChunk(f"{path} ends at byte {end}, {missing} bytes too early: it was cut off; run repair")
+
+
+def backend_at(place: str | os.PathLike[str] | Backend) -> Backend:
+    """The backend of a path or URL; what is one already stays as it is."""
+    return backend_for(place) if isinstance(place, (str, os.PathLike)) else place
 
 
 def backend_for(url: str | os.PathLike[str], *, single_writer: bool = False, **options: Any) -> Backend:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from thinwire.store.refs import Ref
 from thinwire.store.sealing import Cipher, Keys
 
 _CIPHERS = 256
+_Decoded = TypeVar("_Decoded")
 
 
 class Catalog:
@@ -74,14 +77,16 @@ class Catalog:
 
     def manifest(self, ref: Ref) -> Manifest:
         """The manifest of a version. Raises CorruptChunk, and StoreError where it is missing."""
+        path = manifests.path_of(ref.manifest)
         try:
-            data = self.backend.read(manifests.path_of(ref.manifest))
+            return self._decoded(
+                path,
+                lambda data: manifests.decode(data, ref.manifest, self.keys, ref.name, ref.version),
+            )
         except NotFound:
             raise StoreError(
-                f"{manifests.path_of(ref.manifest)}, of {ref.name}@{ref.version}, is missing; run repair, "
-                "which takes it from a replica"
+                f"{path}, of {ref.name}@{ref.version}, is missing; run repair, which takes it from a replica"
             ) from None
-        return manifests.decode(data, ref.manifest, self.keys, ref.name, ref.version)
 
     def evict(self, path: str) -> bool:
         """Drop a damaged object from the cache; whether there was one, so that reading again makes sense."""
@@ -120,9 +125,18 @@ class Catalog:
 
     def _read_segment(self, path: str) -> Segment | None:
         try:
-            return indexes.decode(path, self.backend.read(path))
+            return self._decoded(path, lambda data: indexes.decode(path, data))
         except NotFound:  # a collector was faster
             return None
         except CorruptChunk as error:
             self.damaged[path] = error
             return None
+
+    def _decoded(self, path: str, decode: Callable[[bytes], _Decoded]) -> _Decoded:
+        """Read and decode an object, once more where only the cache has it damaged."""
+        try:
+            return decode(self.backend.read(path))
+        except CorruptChunk:
+            if not self.evict(path):
+                raise
+            return decode(self.backend.read(path))

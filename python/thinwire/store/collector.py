@@ -125,8 +125,8 @@ class _Look(NamedTuple):
     ]  # leases; before the versions, so that those of every lease that ended well are among them
     living: list[Ref]  # versions that count, or may yet
     dead: list[
-        tuple[str, int]
-    ]  # versions that never will, and whose number a greater one keeps from coming again
+        tuple[str, int, int]
+    ]  # versions that never will, as `Refs.remove` takes them, whose number a greater one keeps taken
     present: dict[bytes, Entry]
     survey: Survey
 
@@ -171,8 +171,8 @@ class _Collection:
         unused -= look.manifests
         for manifest in sorted(unused):
             self._delete(MANIFESTS + manifest)
-        for name, version in dead:
-            self._refs.remove(name, version)
+        for version in dead:
+            self._refs.remove(*version)
         self._clear_up(look)
         return Collected(
             packs=len(packs),
@@ -196,16 +196,17 @@ class _Collection:
         present = leases.present_packs(self._backend)
         return _Look(ended, living, dead, present, Survey(live, census, present.keys(), doomed))
 
-    def _versions(self) -> tuple[list[Ref], list[tuple[str, int]]]:
+    def _versions(self) -> tuple[list[Ref], list[tuple[str, int, int]]]:
         living, dead = [], []
         state = functools.cache(functools.partial(leases.state_of_lease, self._backend))
         for name, numbers in self._refs.numbers().items():
             for number in numbers.deleted.union(numbers.all):
-                ref = None if number in numbers.deleted else self._refs.find(name, number)
+                attempt = numbers.attempts.get(number, 0)
+                ref = self._refs.find(name, number, attempt) if numbers.has(number) else None
                 if ref is not None and state(ref.lease) != leases.REVOKED:
                     living.append(ref)
                 elif number < numbers.newest:
-                    dead.append((name, number))
+                    dead.append((name, number, attempt))
         return living, dead
 
     def _chunks_of(self, versions: Iterable[Ref]) -> Iterator[Ids]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,8 +13,9 @@ from thinwire.store import manifest as manifests
 from thinwire.store import pack, refs
 from thinwire.store.index import CHUNK, Chunks, Index
 from thinwire.store.leases import COMMITTED, CONDEMNED, Lease, read_condemned, state_of_lease
+from thinwire.store.locations import Holding
 from thinwire.store.manifest import Manifest
-from thinwire.store.metering import UNHEARD, Meter, Progress
+from thinwire.store.metering import Meter, Progress
 from thinwire.store.refs import Ref
 
 if TYPE_CHECKING:
@@ -116,25 +117,29 @@ class Census:
 
     def chunks(self) -> Chunks:
         """The distinct chunks of all versions, dtype CHUNK."""
-        every = np.concatenate([np.zeros(0, CHUNK), *(made.chunks for _, made in self.manifests)])
-        _, first = np.unique(every["id"], axis=0, return_index=True)
-        return every[first]
+        return distinct(self.manifests)
+
+
+def distinct(manifests: Iterable[tuple[Ref, Manifest]]) -> Chunks:
+    """The distinct chunks of these versions, dtype CHUNK."""
+    every = np.concatenate([np.zeros(0, CHUNK), *(made.chunks for _, made in manifests)])
+    _, first = np.unique(every["id"], axis=0, return_index=True)
+    return every[first]
 
 
 def census(store: Store) -> Census:
     """Read every ref and manifest. Versions that do not count, or are deleted meanwhile, are left out."""
     counted = Census([], [])
     for name, numbers in store.refs.numbers().items():
-        for version in numbers.all:
-            if version not in numbers.deleted:
-                _count(store, counted, name, version)
+        for version in filter(numbers.has, numbers.all):
+            _count(store, counted, name, version, numbers.attempts[version])
     return counted
 
 
-def _count(store: Store, counted: Census, name: str, version: int) -> None:
-    path = refs.path_of(name, version)
+def _count(store: Store, counted: Census, name: str, version: int, attempt: int) -> None:
+    path = refs.path_of(name, version, attempt)
     try:
-        ref = store.refs.read(name, version)
+        ref = store.refs.read(name, version, attempt)
         if state_of_lease(store.backend, ref.lease) != COMMITTED:
             return
         path = manifests.path_of(ref.manifest)
@@ -143,7 +148,7 @@ def _count(store: Store, counted: Census, name: str, version: int) -> None:
         raise
     except StoreError as error:
         numbers = store.refs.numbers(f"{name}/").get(name)
-        if numbers and version in numbers.all and version not in numbers.deleted:
+        if numbers and numbers.has(version):
             counted.damage.append(Unreadable(name, version, path, error))
 
 
@@ -175,8 +180,10 @@ def verify(store: Store, deep: bool, progress: Progress | None = None) -> Report
     with Lease.open(store.backend) as lease:  # so that no collector deletes what is being looked at
         index = store.catalog.refresh()
         damage = [Damage(path, str(error)) for path, error in store.catalog.damaged.items()]
+        holdings = store.locations()
         meter = Meter(progress, int(index.packs["size"].sum()))
-        checked = list(check_packs(store, lease, deep, meter))
+        damage += [Damage(f"location {one.location.url}", str(one.error)) for one in holdings if one.error]
+        checked = list(check_packs(store, lease, holdings, deep, meter))
         counted = census(store)
         sound = np.zeros(len(index), np.bool_)
         for one in checked:
@@ -204,10 +211,12 @@ class CheckedPack:
     sound: np.ndarray[Any, np.dtype[np.int64]]
 
 
-def check_packs(store: Store, lease: Lease, deep: bool, meter: Meter = UNHEARD) -> Iterator[CheckedPack]:
+def check_packs(
+    store: Store, lease: Lease, holdings: Sequence[Holding], deep: bool, meter: Meter
+) -> Iterator[CheckedPack]:
     """Check the packs of the index as last read, several at a time."""
     index = store.catalog.index
-    sizes = {entry.path: entry.size for entry in store.backend.list("packs/")}
+    sizes = {entry.path: entry.size for one in holdings for entry in one.packs}
     by_pack = np.argsort(index.entries["pack"], kind="stable")
     parts = np.split(by_pack, np.searchsorted(index.entries["pack"][by_pack], np.arange(1, len(index.packs))))
     check = _check_deep if deep else _check_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -178,7 +179,20 @@ class Fetcher:
         return Fetcher(self._catalog, self._workers)
 
     def chunk(self, chunk: bytes) -> memoryview:
-        """One chunk, from wherever it is sound. Raises CorruptChunk, or NotFound where nobody has it."""
+        """One chunk, from wherever it is sound. Raises CorruptChunk, NotFound where nobody has it, StoreError
+        where a place cannot be read."""
+        try:
+            return self._own_chunk(chunk)
+        except FormatVersion:
+            raise
+        except StoreError:
+            for replica in self._replicas:
+                with contextlib.suppress(StoreError):
+                    return replica.chunk(chunk)
+            raise
+
+    def _own_chunk(self, chunk: bytes) -> memoryview:
+        """As `chunk`, without replicas."""
         damage: StoreError = NotFound(f"chunk {chunk.hex()} is in no pack; run repair")
         for place in self._places(chunk):
             path = pack.path_of(place.pack)
@@ -191,14 +205,10 @@ class Fetcher:
                 except FormatVersion:
                     raise
                 except StoreError as error:
-                    damage = CorruptChunk(f"chunk {chunk.hex()} in {path}: {error}")
+                    kind = CorruptChunk if isinstance(error, (CorruptChunk, NotFound)) else StoreError
+                    damage = kind(f"chunk {chunk.hex()} in {path}: {error}")
                     if not self._catalog.evict(path):
                         break
-        for replica in self._replicas:
-            try:
-                return replica.chunk(chunk)
-            except StoreError:
-                continue
         raise damage
 
     def _places(self, chunk: bytes) -> Iterator[Place]:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinwire import _core
+from thinwire._durable import sync
 from thinwire._sizes import format_size, parse_size
 from thinwire.errors import InvalidArgument, StoreError
 from thinwire.store.backend import failure
@@ -97,7 +98,7 @@ def dedup_records(
                 shard.check()
             _sync_tree(result)
             result.replace(target)
-            _sync(target.parent)
+            sync(target.parent)
             return report
     except StoreError:
         raise
@@ -325,12 +326,4 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 
 def _sync_tree(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from thinwire.errors import Conflict, InvalidArgument, NotFound, StoreError
@@ -15,7 +15,7 @@ from thinwire.store.leases import COMMITTED, REVOKED, Lease, state_of_lease
 REFS = "refs/"
 _DIGITS = 20
 _DELETED = ".deleted"
-_OBJECT = re.compile(rf"{REFS}(.+)/(\d{{{_DIGITS}}})({re.escape(_DELETED)})?")
+_OBJECT = re.compile(rf"{REFS}(.+)/(\d{{{_DIGITS}}})(?:\.(\d+))?({re.escape(_DELETED)})?")
 _PART = re.compile(rf"(?!\d{{{_DIGITS}}})[A-Za-z0-9._-]{{1,200}}")
 
 
@@ -48,10 +48,18 @@ PLAIN: Seal = _Plain()
 
 
 class Numbers(NamedTuple):
-    """The version numbers of a name that have an object, and those of them that somebody deleted."""
+    """The version numbers of a name that have an object, and those of them that somebody deleted.
+
+    `attempts` has the last attempt at each number; of the former ones none will ever count.
+    """
 
     all: list[int]  # ascending
     deleted: set[int]
+    attempts: dict[int, int]
+
+    def has(self, version: int) -> bool:
+        """Whether there is such a version, or was to be, that nobody deleted."""
+        return version in self.attempts and version not in self.deleted
 
     @property
     def newest(self) -> int:
@@ -73,8 +81,15 @@ class Refs:
 
     def versions(self, name: str) -> list[Ref]:
         """The versions of a name, oldest first; none where there is no such name."""
-        found = (self._committed(name, number) for number in self._living(name))
+        numbers = self._numbers_of(check_name(name))
+        found = (self._committed(name, number, numbers) for number in numbers.all if numbers.has(number))
         return [ref for ref in found if ref is not None]
+
+    def pending(self, name: str, version: int) -> Ref | None:
+        """A version whose writer has done everything but the commit; None where there is no such."""
+        numbers = self._numbers_of(name)
+        ref = self.find(name, version, numbers.attempts[version]) if numbers.has(version) else None
+        return ref if ref and state_of_lease(self._backend, ref.lease) is None else None
 
     def resolve(self, name: str) -> Ref:
         """The version that "name@3" means, or the newest that "name" has. Raises NotFound."""
@@ -83,8 +98,7 @@ class Refs:
         if version is None:
             ref = self._newest(plain, numbers)
         else:
-            there = version in numbers.all and version not in numbers.deleted
-            ref = self._committed(plain, version) if there else None
+            ref = self._committed(plain, version, numbers) if numbers.has(version) else None
         if ref is None:
             raise NotFound(f"there is no {name} in the store; ls() and versions() say what there is")
         return ref
@@ -102,21 +116,19 @@ class Refs:
 
         `write_manifest(number)` writes the manifest of that version and returns its id; it is called again
         for the next number where another writer was faster. `expect` is the version that must still be the
-        newest, 0 for none. `version` is the number to take, above all that were ever taken. Raises Conflict.
+        newest, 0 for none. `version` is the number to take, above all that were ever taken, or the greatest
+        of them where every attempt at it failed. Raises Conflict.
         """
         check_name(name)
         while True:
             numbers = self._numbers_of(name)
             if expect is not None:
                 self._check_newest(name, numbers, expect)
-            if version is not None and version <= numbers.newest:
-                raise Conflict(
-                    f"{name}@{version} cannot be made: {name} has come to version {numbers.newest}"
-                )
+            attempt = 0 if version is None else self._next_attempt(name, version, numbers)
             number = version or numbers.newest + 1
             ref = Ref(name, number, write_manifest(number), lease.id, time.time())
             try:
-                self._create(ref)
+                self._create(ref, attempt)
                 return ref
             except Conflict:
                 if expect is not None or version is not None:
@@ -127,14 +139,15 @@ class Refs:
     def replace(self, ref: Ref, lease: Lease, write_manifest: Callable[[int], str]) -> Ref:
         """Give a version another manifest, its own being lost. Only one process may repair at a time."""
         made = Ref(ref.name, ref.version, write_manifest(ref.version), lease.id, ref.created)
-        self._backend.delete(path_of(ref.name, ref.version))
-        self._create(made)
+        attempt = self._numbers_of(ref.name).attempts.get(ref.version, 0)
+        self._backend.delete(path_of(ref.name, ref.version, attempt))
+        self._create(made, attempt)
         return made
 
     def delete(self, name: str, version: int) -> None:
         """Delete a version. Its number stays taken. Raises NotFound."""
         numbers = self._numbers_of(check_name(name))
-        if version not in numbers.all or version in numbers.deleted:
+        if not numbers.has(version):
             raise NotFound(f"there is no {name}@{version} in the store")
         try:
             self._backend.create(path_of(name, version) + _DELETED, [b""])
@@ -148,71 +161,79 @@ class Refs:
             match = _OBJECT.fullmatch(entry.path)
             if match is None:
                 raise StoreError(f"{entry.path} does not belong to the store; move it away")
-            numbers = found.setdefault(match[1], Numbers([], set()))
-            if match[3]:
-                numbers.deleted.add(int(match[2]))
+            numbers = found.setdefault(match[1], _no_numbers())
+            number, attempt = int(match[2]), int(match[3] or 0)
+            if match[4]:
+                numbers.deleted.add(number)
             else:
-                numbers.all.append(int(match[2]))
+                numbers.attempts[number] = max(attempt, numbers.attempts.get(number, 0))
         for numbers in found.values():
-            numbers.all.sort()
+            numbers.all.extend(sorted(numbers.attempts))
         return found
 
-    def read(self, name: str, version: int) -> Ref:
+    def read(self, name: str, version: int, attempt: int) -> Ref:
         """What a version's object says. Raises NotFound, CorruptChunk."""
-        path = path_of(name, version)
+        path = path_of(name, version, attempt)
         plain = self._seal.open(path, self._backend.read(path))
         content = checked.decode(path, plain, f"run repair, or delete {name}@{version}")
         return Ref(name, version, **content)
 
-    def find(self, name: str, version: int) -> Ref | None:
+    def find(self, name: str, version: int, attempt: int) -> Ref | None:
         """As `read`, but None where there is no such object."""
         try:
-            return self.read(name, version)
+            return self.read(name, version, attempt)
         except NotFound:
             return None
 
     def is_living(self, ref: Ref) -> bool:
         """Whether a version that was read is still there, neither deleted nor of a revoked lease."""
-        numbers = self._numbers_of(ref.name)
-        there = ref.version in numbers.all and ref.version not in numbers.deleted
+        there = self._numbers_of(ref.name).has(ref.version)
         return there and state_of_lease(self._backend, ref.lease) != REVOKED
 
-    def remove(self, name: str, version: int) -> None:
-        """Remove the objects of a version. For collectors, and only while the name has a greater number."""
-        path = path_of(name, version)
-        self._backend.delete(path)  # first: the version must not come back to life
-        self._backend.delete(path + _DELETED)
+    def remove(self, name: str, version: int, attempt: int) -> None:
+        """Remove the objects of a version up to that attempt. For collectors, and only while the name has a
+        greater number."""
+        for each in range(attempt + 1):
+            self._backend.delete(path_of(name, version, each))
+        self._backend.delete(path_of(name, version) + _DELETED)  # last: it must not come back to life
 
-    def _create(self, ref: Ref) -> None:
-        path = path_of(ref.name, ref.version)
+    def _create(self, ref: Ref, attempt: int) -> None:
+        path = path_of(ref.name, ref.version, attempt)
         content = {"manifest": ref.manifest, "lease": ref.lease, "created": ref.created}
         self._backend.create(path, [self._seal.seal(path, checked.encode(path, content))])
 
     def _numbers_of(self, name: str) -> Numbers:
-        return self.numbers(f"{name}/").get(name, Numbers([], set()))
-
-    def _living(self, name: str) -> list[int]:
-        numbers = self._numbers_of(check_name(name))
-        return [number for number in numbers.all if number not in numbers.deleted]
+        return self.numbers(f"{name}/").get(name, _no_numbers())
 
     def _newest(self, name: str, numbers: Numbers) -> Ref | None:
-        left: Iterable[int] = (number for number in reversed(numbers.all) if number not in numbers.deleted)
-        return next((ref for number in left if (ref := self._committed(name, number)) is not None), None)
+        left = (number for number in reversed(numbers.all) if numbers.has(number))
+        found = (self._committed(name, number, numbers) for number in left)
+        return next((ref for ref in found if ref is not None), None)
 
-    def _committed(self, name: str, number: int) -> Ref | None:
-        ref = self.find(name, number)
+    def _committed(self, name: str, number: int, numbers: Numbers) -> Ref | None:
+        ref = self.find(name, number, numbers.attempts[number])
         return ref if ref and state_of_lease(self._backend, ref.lease) == COMMITTED else None
+
+    def _next_attempt(self, name: str, version: int, numbers: Numbers) -> int:
+        """The attempt to make at that very number. Raises Conflict."""
+        if version > numbers.newest:
+            return 0
+        if version == numbers.newest and numbers.has(version):
+            ref = self.find(name, version, numbers.attempts[version])
+            if ref is not None and state_of_lease(self._backend, ref.lease) == REVOKED:
+                return numbers.attempts[version] + 1
+        raise Conflict(f"{name}@{version} cannot be made: {name} has come to version {numbers.newest}")
 
     def _check_newest(self, name: str, numbers: Numbers, expect: int) -> None:
         """Raise Conflict unless `expect` counts, and nothing after it ever will."""
-        living = [number for number in numbers.all if number not in numbers.deleted]
         newest = self._newest(name, numbers)
         if expect != (newest.version if newest else 0):
             raise Conflict(
                 f"{name} is at version {newest.version if newest else 0}, not at {expect}: look again"
             )
-        for number in living:
-            ref = self.find(name, number) if number > expect else None
+        for number in numbers.all:
+            later = number > expect and numbers.has(number)
+            ref = self.find(name, number, numbers.attempts[number]) if later else None
             if ref is not None and state_of_lease(self._backend, ref.lease) is None:
                 raise Conflict(f"another writer is making {name}@{number}; look again when it is done")
 
@@ -235,9 +256,13 @@ def parse(name: str) -> tuple[str, int | None]:
     return check_name(plain), int(number) if at else None
 
 
-def path_of(name: str, version: int) -> str:
-    """Where a version lies."""
-    return f"{REFS}{name}/{version:0{_DIGITS}}"
+def path_of(name: str, version: int, attempt: int = 0) -> str:
+    """Where a version lies that was made at that attempt, if the ones before failed."""
+    return f"{REFS}{name}/{version:0{_DIGITS}}" + (f".{attempt}" if attempt else "")
+
+
+def _no_numbers() -> Numbers:
+    return Numbers([], set(), {})
 
 
 def _folder_of(prefix: str) -> str:

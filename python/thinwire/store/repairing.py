@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from thinwire.errors import FormatVersion, StoreError
 from thinwire.store import index as indexes
 from thinwire.store import maintenance, pack
-from thinwire.store.index import Index, PackRow
+from thinwire.store.index import Chunks, Index, PackRow
 from thinwire.store.leases import Lease
-from thinwire.store.maintenance import Census, Report, Unreadable
+from thinwire.store.maintenance import Report, Unreadable, distinct
+from thinwire.store.manifest import Manifest
 from thinwire.store.metering import Meter, Progress
 from thinwire.store.pack import Record
 from thinwire.store.packer import Packer
+from thinwire.store.refs import Ref
 
 if TYPE_CHECKING:
     from thinwire.store.store import Store
@@ -36,9 +40,12 @@ def repair(store: Store, progress: Progress | None = None) -> Report:
         old_segments = store.catalog.segment_paths()
         packer = Packer(store.backend, store.catalog.keys, store.workers, LEVEL, lease.heartbeat)
         rows, have = _keep_or_salvage(store, packer, _examine_all(store, lease, progress))
-        counted = _mend_versions(store, lease)
-        _fetch_lost(store, packer, counted, have)
+        counted = maintenance.census(store)
+        found = list(_find_versions(store, counted.damage))
+        _fetch_lost(store, packer, distinct([*counted.manifests, *found]), have)
         store.catalog.publish(indexes.segment_of(rows + packer.drain()))
+        for ref, made in found:  # last, as writers do: who sees a version may rely on its chunks
+            store.refs.replace(ref, lease, partial(store.catalog.write_manifest, made, ref.name))
         for path in old_segments:
             store.backend.delete(path)
         lease.commit()
@@ -108,9 +115,8 @@ def _keep_or_salvage(store: Store, packer: Packer, found: list[Found]) -> tuple[
     return rows, have
 
 
-def _fetch_lost(store: Store, packer: Packer, counted: Census, have: set[bytes]) -> None:
+def _fetch_lost(store: Store, packer: Packer, wanted: Chunks, have: set[bytes]) -> None:
     """Take from replicas what versions need and no pack has."""
-    wanted = counted.chunks()
     for replica in store.replicas:
         lost = wanted[[chunk.tobytes() not in have for chunk in wanted["id"]]]
         for chunk, data in replica.fetcher.sound(lost):
@@ -118,20 +124,11 @@ def _fetch_lost(store: Store, packer: Packer, counted: Census, have: set[bytes])
             have.add(chunk)
 
 
-def _mend_versions(store: Store, lease: Lease) -> Census:
-    """Put versions back whose ref or manifest is damaged and which a replica has."""
-    counted = maintenance.census(store)
-    mended = [one for one in counted.damage if _mend_version(store, lease, one)]
-    return maintenance.census(store) if mended else counted
-
-
-def _mend_version(store: Store, lease: Lease, lost: Unreadable) -> bool:
-    for replica in store.replicas:
-        try:
-            ref = replica.refs.resolve(f"{lost.name}@{lost.version}")
-            made = replica.catalog.manifest(ref)
-        except StoreError:
-            continue
-        store.refs.replace(ref, lease, partial(store.catalog.write_manifest, made, lost.name))
-        return True
-    return False
+def _find_versions(store: Store, lost: Sequence[Unreadable]) -> Iterator[tuple[Ref, Manifest]]:
+    """The versions that replicas have of those whose ref or manifest is damaged."""
+    for one in lost:
+        for replica in store.replicas:
+            with contextlib.suppress(StoreError):
+                ref = replica.refs.resolve(f"{one.name}@{one.version}")
+                yield ref, replica.catalog.manifest(ref)
+                break

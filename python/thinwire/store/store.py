@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import secrets
@@ -13,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from thinwire._chunking import Profile
+from thinwire._sizes import parse_size
 from thinwire.errors import Conflict, CorruptChunk, FormatVersion, InvalidArgument, NotFound
 from thinwire.store import coding, collecting, collector, files, maintenance, repairing, syncing
-from thinwire.store.backend import Backend, backend_for
+from thinwire.store.backend import CONFIG, Backend, backend_at
 from thinwire.store.caching import CachedBackend
 from thinwire.store.catalog import Catalog
 from thinwire.store.collector import Collected
 from thinwire.store.leases import GRACE_S, Lease
+from thinwire.store.locations import MARKER, Holding, Location, SpreadBackend
 from thinwire.store.memory import byte_view
 from thinwire.store.metering import Meter, Progress
 from thinwire.store.packer import Workers
@@ -29,7 +32,6 @@ from thinwire.store.sealing import Keys, create_keys, open_keys
 from thinwire.store.writer import Writer
 
 FORMAT = 1
-CONFIG = "store.json"
 DEFAULT_LEVEL = 3
 DEFAULT_PROFILE = "native"
 Version = Ref
@@ -41,7 +43,12 @@ class Store:
     `url` is a path, an fsspec URL or a backend. `key` (16 random bytes or more) or `passphrase` encrypts a
     new store and opens an encrypted one. `threads` code and hash (default: all cores). `replicas` are stores,
     or urls of copies that `sync` made: a chunk that is damaged here is read from there. `cache` is a folder
-    on a fast disk for what was read from a slow place; it may be emptied at any time.
+    of its own on a fast disk, for what was lately read from, or written to, a slow place; at most
+    `cache_limit` bytes, or "50GiB". It may be emptied at any time.
+
+    `locations` are further places for packs, which the store remembers: they are only needed once, or where
+    one has moved or has a backend with options. With `create` those that are new are added, as by
+    `add_location`.
 
     Safe for several threads and processes. Raises WrongKey, FormatVersion, NotFound.
     """
@@ -54,16 +61,21 @@ class Store:
         passphrase: str | None = None,
         create: bool = True,
         threads: int | None = None,
-        replicas: Sequence[Store | str | os.PathLike[str]] = (),
+        replicas: Sequence[Store | str | os.PathLike[str] | Backend] = (),
         cache: str | os.PathLike[str] | None = None,
+        cache_limit: int | str | None = None,
+        locations: Sequence[str | os.PathLike[str] | Backend] = (),
     ) -> None:
         coding.zstandard()
-        backend = backend_for(url) if isinstance(url, (str, os.PathLike)) else url
+        backend = backend_at(url)
         config = _read_config(backend) or _create_config(backend, create, key, passphrase)
         keys = open_keys(config["id"], config["encryption"], key, passphrase)
         self._begin(backend, config, keys, threads)
+        for location in locations:
+            self.backend.use(location, add=create)
         if cache is not None:
-            self.catalog = Catalog(CachedBackend(backend, backend_for(cache)), keys)
+            limit = None if cache_limit is None else parse_size(cache_limit, "cache_limit")
+            self.catalog = Catalog(CachedBackend(self.backend, Path(cache), limit), keys)
         for replica in replicas:
             self.replicas.append(
                 replica if isinstance(replica, Store) else self.replica_at(replica, create=False)
@@ -71,10 +83,11 @@ class Store:
         self.fetcher = self._fetcher()
 
     def _begin(self, backend: Backend, config: dict[str, Any], keys: Keys, threads: int | None) -> None:
-        self.backend, self.config = backend, config
+        home = backend.home if isinstance(backend, SpreadBackend) else backend  # of a store that is open
+        self.backend, self.config = SpreadBackend(home, config["id"], keys), config
         self.workers = Workers(threads)
-        self.catalog = Catalog(backend, keys)
-        self.refs = Refs(backend, keys)
+        self.catalog = Catalog(self.backend, keys)
+        self.refs = Refs(self.backend, keys)
         self.replicas: list[Store] = []
         self._opened: list[Store] = []  # replicas that this store closes
         self.fetcher = self._fetcher()
@@ -82,9 +95,16 @@ class Store:
     def _fetcher(self) -> Fetcher:
         return Fetcher(self.catalog, self.workers, [replica.fetcher for replica in self.replicas])
 
-    def replica_at(self, url: str | os.PathLike[str], *, create: bool = True) -> Store:
+    def _uncached(self) -> Store:
+        """This store as it is itself, whatever its cache has."""
+        made = copy.copy(self)
+        made.catalog = Catalog(self.backend, self.catalog.keys)
+        made.fetcher = made._fetcher()
+        return made
+
+    def replica_at(self, url: str | os.PathLike[str] | Backend, *, create: bool = True) -> Store:
         """Open a copy of this store, with the same key; `create`: an empty one where there is none."""
-        backend = backend_for(url)
+        backend = backend_at(url)
         config = _read_config(backend)
         if config is None and create:
             config = _write_config(backend, self.config)
@@ -177,7 +197,7 @@ class Store:
 
     def verify(self, *, deep: bool = True, progress: Progress | None = None) -> maintenance.Report:
         """Check that all is there, and with `deep` every byte. What is damaged, and whom it hits."""
-        return maintenance.verify(self, deep, progress)
+        return maintenance.verify(self._uncached(), deep, progress)
 
     def gc(
         self,
@@ -192,7 +212,7 @@ class Store:
         seconds (None: as long as it takes) for the writers at work; Conflict while another collector is.
         """
         return collector.collect(
-            self.backend,
+            self.catalog.backend,
             self.refs,
             collecting.Contents(self),
             live_share=live_share,
@@ -202,21 +222,42 @@ class Store:
 
     def repair(self, *, progress: Progress | None = None) -> maintenance.Report:
         """Make the index again from the packs, take what is damaged from replicas; reports what is lost."""
-        return repairing.repair(self, progress)
+        return repairing.repair(self._uncached(), progress)
+
+    def add_location(self, url: str | os.PathLike[str] | Backend, *, weight: float = 1.0) -> Location:
+        """Let packs that are written from now on lie there, too, in proportion to the weights.
+
+        For a location that the store has: give it this weight (0: nothing new goes there), or this url, to
+        which somebody has moved it. The store's own place is one, of weight 1. All who have the store open
+        learn of it. Raises InvalidArgument.
+        """
+        return self.backend.set(url, weight)
+
+    def remove_location(self, url: str) -> None:
+        """Forget a location that is lost, or empty. `repair` takes what lay there from replicas.
+
+        Raises NotFound, and InvalidArgument while packs are there.
+        """
+        self.backend.remove(url)
+
+    def locations(self) -> Sequence[Holding]:
+        """The locations and the packs that lie there, the store's own place first."""
+        return self.backend.holdings()
 
     def stats(self) -> maintenance.Stats:
         """Counts and sizes."""
         return maintenance.stats(self)
 
     def sync(
-        self, other: Store | str | os.PathLike[str], *, progress: Progress | None = None
+        self, other: Store | str | os.PathLike[str] | Backend, *, progress: Progress | None = None
     ) -> syncing.SyncReport:
         """Copy to `other` every version that it lacks, and only the chunks that it lacks.
 
         An url that holds no store becomes a replica, which opens with the same key. Cut off and started
         again, it goes on where it was.
         """
-        return syncing.sync(self, other, progress)
+        target = other if isinstance(other, Store) else self.replica_at(other)
+        return syncing.sync(self, target, progress)
 
     def close(self) -> None:
         """Wait for the threads and end them."""
@@ -255,6 +296,8 @@ def _create_config(
 ) -> dict[str, Any]:
     if not create:
         raise NotFound("there is no store; pass create=True to make one")
+    if backend.exists(MARKER):
+        raise InvalidArgument(f"{backend} is a location of another store; choose another place")
     store_id = secrets.token_hex(16)
     encryption, _ = create_keys(store_id, key, passphrase)
     return _write_config(backend, {"format": FORMAT, "id": store_id, "encryption": encryption})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from thinwire.errors import Conflict, NotFound
 from thinwire.store.index import Chunks
+from thinwire.store.leases import COMMITTED, end_lease
 from thinwire.store.manifest import Manifest
 from thinwire.store.memory import allocate, batches
 from thinwire.store.metering import Meter, Progress
@@ -34,12 +34,9 @@ class SyncReport:
     conflicts: list[str] = field(default_factory=list)
 
 
-def sync(
-    source: Store, other: Store | str | os.PathLike[str], progress: Progress | None = None
-) -> SyncReport:
-    """Copy to `other` all versions that it lacks, oldest first, each under its own number."""
+def sync(source: Store, target: Store, progress: Progress | None = None) -> SyncReport:
+    """Copy to `target` all versions that it lacks, oldest first, each under its own number."""
     report = SyncReport()
-    target = other if not isinstance(other, (str, os.PathLike)) else source.replica_at(other)
     meter = Meter(progress)
     for name in sorted(source.refs.names("")):
         for ref in source.refs.versions(name):
@@ -58,6 +55,10 @@ def _copy(source: Store, target: Store, ref: Ref, report: SyncReport, meter: Met
         if not _is_same(source, target, made, theirs):
             report.conflicts.append(label)
         return
+    if _finish(source, target, made, target.refs.pending(ref.name, ref.version)):
+        report.versions += 1
+        report.already_there += made.size
+        return
     with target.writer(ref.name) as writer:
         writer.meter = meter
         chunks = _send(source, target, writer, made, label, report)
@@ -66,6 +67,16 @@ def _copy(source: Store, target: Store, ref: Ref, report: SyncReport, meter: Met
             report.versions += 1
         except Conflict:  # written meanwhile, or deleted there
             report.conflicts.append(label)
+
+
+def _finish(source: Store, target: Store, made: Manifest, begun: Ref | None) -> bool:
+    """Commit what a copy that was cut off had done all but that for; whether it counts now.
+
+    Its version is written last, so nothing is missing, and whoever else commits it, does that once.
+    """
+    if begun is None or not _is_same(source, target, made, target.catalog.manifest(begun)):
+        return False
+    return end_lease(target.backend, begun.lease, COMMITTED) == COMMITTED
 
 
 def _is_same(source: Store, target: Store, made: Manifest, theirs: Manifest) -> bool:

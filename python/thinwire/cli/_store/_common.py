@@ -27,6 +27,13 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     keys.add_argument("--passphrase-file", type=Path, metavar="FILE", help="its first line is the passphrase")
     keys.add_argument("--key-file", type=Path, metavar="FILE", help="its bytes, 16 or more, are the key")
     parser.add_argument("--threads", type=int, metavar="N", help="default: every core")
+    parser.add_argument(
+        "--location",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where a location of the store is now, if it has moved; put adds it where there is none",
+    )
     add_json(parser)
 
 
@@ -57,6 +64,7 @@ def open_store(args: argparse.Namespace, create: bool = False) -> Store:
             create=create,
             threads=args.threads,
             replicas=getattr(args, "replica", ()),
+            locations=args.location,
         )
     except ImportError as error:  # which says what to install
         raise NotBuilt(str(error)) from error

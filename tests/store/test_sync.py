@@ -1,0 +1,187 @@
+"""Copying a store: only what is missing, under the same numbers, and on from wherever it was cut off."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crash_world import check_sound, put
+from faulty_backend import FaultyBackend
+from store_data import KEY, random_bytes
+from thinwire.errors import InvalidArgument, StoreError
+from thinwire.store import reader, syncing
+from thinwire.store.leases import GRACE_S
+from thinwire.store.store import Store
+
+ENDLESS = 10**9
+
+
+def test_sync_sends_what_is_missing_and_keeps_numbers(store: Store, tmp_path: Path) -> None:
+    data = [random_bytes(1_000_000, seed) for seed in range(3)]
+    store.put("a", data[0])
+    store.put("a", data[0] + data[1])
+    done = store.sync(tmp_path / "copy")
+    assert (done.versions, done.sent) == (2, store.stats().unique)
+    store.put("a", data[0] + data[1] + data[2])
+    store.delete("a@1")
+    done = store.sync(tmp_path / "copy")
+    assert done.versions == 1
+    assert done.sent < 1_200_000
+    assert not store.sync(tmp_path / "copy").versions
+    key = KEY if store.catalog.keys.encrypted else None
+    with Store(tmp_path / "copy", key=key, create=False) as copy:
+        assert copy.get("a@3") == b"".join(data)
+        assert copy.get("a@1") == data[0]
+        assert copy.verify()
+        copy.put("a", b"other")
+        store.put("a", b"another")
+        assert store.sync(copy).conflicts == ["a@4"]
+
+
+def test_sync_goes_between_stores_with_other_keys(store: Store, tmp_path: Path) -> None:
+    data = random_bytes(1_000_000)
+    store.put("a", data + data)
+    with Store(tmp_path / "other", passphrase="x") as other:
+        assert store.sync(other).versions == 1
+        assert other.get("a") == data + data
+        assert store.sync(other).versions == 0
+        with pytest.raises(InvalidArgument, match="another store"):
+            store.sync(tmp_path / "other")
+
+
+def test_a_sync_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncing, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(syncing, "FLUSH_BYTES", 2 << 20)
+    assert reader.BATCH_BYTES > 1 << 20
+    backend = FaultyBackend()
+    data = random_bytes(8 << 20)
+    with Store(tmp_path) as store, Store(backend) as other:
+        store.put("a", data)
+
+        def fail(operation: str, path: str) -> None:
+            if operation == "create" and path.startswith("index/") and len(backend.paths("index")) == 2:
+                raise StoreError("the line is cut")
+
+        backend.before = fail
+        with pytest.raises(StoreError, match="cut"):
+            store.sync(other)
+        backend.before = lambda operation, path: None
+        assert other.ls() == []
+        assert store.sync(other).sent < 5 << 20
+        assert other.get("a") == data
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def sync_until(source: Store, copy: FaultyBackend, step: int) -> int:
+    """Copy, and be killed before step number `step` or after it, in turn; how many there are."""
+    steps = itertools.count(1)
+    count = 0
+
+    def before(operation: str, path: str) -> None:
+        nonlocal count
+        if operation in ("create", "created"):
+            count = next(steps)
+            if count >= step:
+                raise Killed
+
+    copy.before = before
+    try:
+        with source.replica_at(copy) as target:
+            source.sync(target)
+    except Killed:
+        pass
+    finally:
+        copy.before = lambda operation, path: None
+    return count
+
+
+def at_once(source: Store, copy: FaultyBackend) -> None:
+    """Nothing comes between."""
+
+
+def after_a_collection(source: Store, copy: FaultyBackend) -> None:
+    """A collector takes the killed process for dead."""
+    copy.now += 3 * GRACE_S
+    with source.replica_at(copy) as target:
+        target.gc(wait_s=0)
+
+
+@pytest.mark.parametrize(
+    ("then", "kills", "stride"),
+    [
+        (at_once, 1, 2),
+        (after_a_collection, 1, 2),
+        (after_a_collection, 2, 5),
+        pytest.param(at_once, 2, 1, marks=pytest.mark.torture),
+        pytest.param(after_a_collection, 2, 1, marks=pytest.mark.torture),
+    ],
+)
+def test_a_copy_that_was_killed_goes_on(then: Callable[..., None], kills: int, stride: int) -> None:
+    """Wherever that was: every version gets its number."""
+    with Store(FaultyBackend(), threads=1) as source:
+        for number in range(2):
+            put(source, "a", number)
+        promised = {("a", 1): 0, ("a", 2): 1}
+        steps = sync_until(source, FaultyBackend(), ENDLESS)
+        assert steps > 20
+        for step in range(1, steps + 1, stride):
+            copy = FaultyBackend()
+            for _ in range(kills):
+                sync_until(source, copy, step)
+                then(source, copy)
+            with source.replica_at(copy) as target:
+                assert source.sync(target).conflicts == []
+                check_sound(target, promised)
+                assert {ref.version for ref in target.versions("a")} == {1, 2}
+                put(source, "b", 2)
+                source.sync(target)
+                target.gc(wait_s=0)
+                check_sound(target, promised)
+            source.delete("b")
+
+
+def test_an_answer_that_is_lost_costs_no_number() -> None:
+    """The version is there, and its writer gives up, as it was told that it is not."""
+    with Store(FaultyBackend(), threads=1) as source, Store(FaultyBackend(), threads=1) as target:
+        put(source, "a", 0)
+
+        def lose(operation: str, path: str) -> None:
+            if operation == "created" and path.startswith("refs/"):
+                raise StoreError("the answer was lost")
+
+        copy = target.backend.home
+        assert isinstance(copy, FaultyBackend)
+        for _ in range(3):
+            copy.before = lose
+            with pytest.raises(StoreError, match="lost"):
+                source.sync(target)
+        copy.before = lambda operation, path: None
+        assert source.sync(target).versions == 1
+        check_sound(target, {("a", 1): 0})
+        put(source, "a", 1)
+        source.sync(target)
+        target.gc(wait_s=0)
+        check_sound(target, {("a", 1): 0, ("a", 2): 1})
+        for version in (1, 2):
+            target.delete(f"a@{version}")
+        put(target, "a", 2)
+        target.gc(wait_s=0)
+        assert [path.rpartition("/")[2].lstrip("0") for path in copy.paths("refs")] == ["3"]
+
+
+def test_a_copy_finishes_only_what_is_the_same() -> None:
+    with Store(FaultyBackend(), threads=1) as source, Store(FaultyBackend(), threads=1) as target:
+        put(source, "a", 0)
+        with target.writer("a") as writer:
+            chunks = writer.add(b"other")
+            publish, writer._lease.commit = writer._lease.commit, lambda: None  # type: ignore[method-assign]
+            writer.commit({"kind": "bytes"}, chunks)
+            assert source.sync(target).conflicts == ["a@1"]
+            publish()
+        assert target.get("a@1") == b"other"
