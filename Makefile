@@ -13,7 +13,8 @@ development = PYTHON=$$(sh scripts/needs.sh) && \
   THINWIRE_CUDA=$(or $(THINWIRE_CUDA),OFF) "$$PYTHON" scripts/environment.py
 python = .venv/bin/python
 in_venv = PATH="$(CURDIR)/.venv/bin:$$PATH"
-threaded = test_cuts test_engine test_mesh test_parallel test_strangers test_tcp_link
+threaded = test_cuts test_engine test_file_reader test_file_reader_files test_mesh test_parallel test_pool \
+  test_pool_limits test_pool_waits test_strangers test_tcp_link
 space := $(subst ,, )
 comma := ,
 # Folder under build/, sanitizers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ BLOCKS = 10
 LATER_S = 48 * 3600.0
 
 _PASSING = (leases.LEASES, leases.CONDEMNED, "probes/")
+_ATTEMPT = re.compile(r"(/\d{20})(\.\d+|\.deleted)$")
 _POOL = 40  # blocks that versions share
 
 
@@ -90,14 +92,13 @@ def check_nothing_is_left(store: Store) -> None:
     _check_equal("ends", committed, {ref.lease for ref in living})
     numbers = {name: found.newest for name, found in store.refs.numbers().items()}
     kept = {(ref.name, ref.version) for ref in living} | set(numbers.items())
-    versions = {path.removesuffix(".deleted") for path in paths if path.startswith(refs.REFS)}
+    versions = {_ATTEMPT.sub(r"\1", path) for path in paths if path.startswith(refs.REFS)}
     _check_equal("versions", versions, {refs.path_of(*version) for version in kept})
     _check_packs(store, living)
-    if isinstance(backend, LocalBackend):
-        files = {
-            path.relative_to(backend.root).as_posix() for path in backend.root.rglob("*") if path.is_file()
-        }
-        _check_equal("files", files, paths)
+    home = store.backend.home
+    if isinstance(home, LocalBackend):
+        files = {path.relative_to(home.root).as_posix() for path in home.root.rglob("*") if path.is_file()}
+        _check_equal("files", files, {entry.path for entry in home.list("")})
 
 
 def _check_equal(what: str, found: set[str], wanted: set[str]) -> None:

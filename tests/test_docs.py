@@ -71,6 +71,16 @@ def test_the_python_blocks_of_a_page_are_a_program(page: Path, tmp_path: Path) -
     assert "verdict" in said[0]  # the report
 
 
+def test_the_python_blocks_about_samplers_are_a_program(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    program = tmp_path / "samplers.py"
+    program.write_text(blocks(DOCS / "data" / "samplers.md", "python"))
+    variables = {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    environment = {**os.environ, **variables, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(program)], env=environment, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0
+
+
 @every_page
 def test_relative_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"<!--.*?-->", "", page.read_text(), flags=re.DOTALL)

@@ -24,7 +24,8 @@ TIERS = (
     {"wire"},
     {"codec"},
     {"dispatch"},
-    {"transport", "pool"},
+    {"pool"},
+    {"transport"},
     {"ring", "dedup", "io"},
     {"bind"},
 )

@@ -17,7 +17,9 @@ def made() -> dict[str, str]:
     return make.files()
 
 
-@pytest.mark.parametrize("file", [f"{name}.json" for name in CODECS] + ["cuts.json", "frame.json"])
+@pytest.mark.parametrize(
+    "file", [f"{name}.json" for name in CODECS] + ["cuts.json", "frame.json", "permutation.json"]
+)
 def test_regeneration_changes_nothing(made, file):
     assert (HERE / file).read_text() == made[file], "run tests/vectors/make.py and look at what changed"
 

@@ -70,7 +70,8 @@ FUNCTIONS = [name for name in PUBLIC if callable(getattr(_core, name)) and name 
 
 def members(name: str) -> Iterator[tuple[str, Any]]:
     """The members that a class of the module defines itself, without what pybind11 puts into every class."""
-    for member, value in vars(getattr(_core, name)).items():
+    for member, raw in vars(getattr(_core, name)).items():
+        value = raw.__func__ if isinstance(raw, staticmethod) else raw
         native = isinstance(value, property) or (value.__doc__ or "").startswith(f"{member}(")
         if native and member not in INHERITED and not member.startswith("_pybind11"):
             yield member, value

@@ -39,6 +39,11 @@ void register_codecs(py::module_& m);
 void register_frames(py::module_& m);
 void register_comm(py::module_& m);
 void register_dedup(py::module_& m);
+void register_pool(py::module_& m);
+void register_host_block(py::module_& m);
+void register_io(py::module_& m);
+void register_permutation(py::module_& m);
+void register_quality(py::module_& m);
 void register_cuda(py::module_& m);
 
 } // namespace thinwire::bind

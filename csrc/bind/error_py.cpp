@@ -32,6 +32,8 @@ void translate(std::exception_ptr pending) {
     raise_peer_lost(e);
   } catch (const TransportError& e) {
     raise("TransportError", e);
+  } catch (const PoolExhausted& e) {
+    raise("PoolExhausted", e);
   } catch (const Timeout& e) {
     raise("Timeout", e);
   } catch (const Error& e) {

@@ -14,5 +14,10 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   register_frames(m);
   register_comm(m);
   register_dedup(m);
+  register_pool(m);
+  register_host_block(m);
+  register_io(m);
+  register_permutation(m);
+  register_quality(m);
   register_cuda(m);
 }

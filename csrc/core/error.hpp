@@ -35,6 +35,10 @@ struct PeerLost : TransportError {
   int rank;
 };
 
+struct PoolExhausted : Error {
+  using Error::Error;
+};
+
 struct Timeout : Error {
   using Error::Error;
 };

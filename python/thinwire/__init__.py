@@ -1,7 +1,7 @@
 """thinwire: distributed PyTorch training that does not need a fast network.
 
-This level needs NumPy alone. `thinwire.ddp` needs torch, `thinwire.store` what the extra "store" brings;
-both are imported at first use.
+This level needs NumPy alone. `thinwire.data` does too, `thinwire.ddp` needs torch, `thinwire.store` what the
+extra "store" brings; these are imported at first use.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from thinwire._chunking import Chunker, Profile, cuts, fingerprint
 from thinwire._codecs import Codec, CodecInfo, codec, codecs, force_target, targets
 from thinwire._comm import Communicator
 from thinwire._core import blake3, xxh3_128
+from thinwire._host_array import HostArray
+from thinwire._pool import HostPool
+from thinwire._registration import Registration, register_
 from thinwire._version import __version__
 from thinwire._work import Work
 from thinwire.errors import (
@@ -28,6 +31,7 @@ from thinwire.errors import (
     NotBuilt,
     NotFound,
     PeerLost,
+    PoolExhausted,
     ReplicaMismatch,
     StoreError,
     Timeout,
@@ -36,7 +40,7 @@ from thinwire.errors import (
 )
 
 if TYPE_CHECKING:
-    from thinwire import ddp, store
+    from thinwire import data, ddp, store
     from thinwire.store import Store
 
 __all__ = [
@@ -50,12 +54,16 @@ __all__ = [
     "CudaError",
     "Error",
     "FormatVersion",
+    "HostArray",
+    "HostPool",
     "InvalidArgument",
     "NonFinite",
     "NotBuilt",
     "NotFound",
     "PeerLost",
+    "PoolExhausted",
     "Profile",
+    "Registration",
     "ReplicaMismatch",
     "Store",
     "StoreError",
@@ -68,10 +76,12 @@ __all__ = [
     "codec",
     "codecs",
     "cuts",
+    "data",
     "ddp",
     "errors",
     "fingerprint",
     "force_target",
+    "register_",
     "store",
     "targets",
     "xxh3_128",
@@ -83,7 +93,8 @@ if _core.__version__ != __version__:
         "build it again: pip install --force-reinstall thinwire, or pip install -e . in a checkout"
     )
 
-_LAZY = {
+_LAZY: dict[str, tuple[str, dict[str, str]]] = {
+    "data": ("", {}),
     "ddp": ("torch", {"torch": "PyTorch"}),
     "store": ("store", {name: name for name in ("zstandard", "cryptography", "fsspec")}),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from thinwire._host_array import HostArray
 from thinwire.errors import InvalidArgument
 
 FP32, FP16, BF16 = 0, 1, 2
@@ -58,6 +59,8 @@ def view(array: Any, what: str, *, writable: bool = False) -> View:
 
 
 def _view(array: Any, what: str, writable: bool) -> View:
+    if isinstance(array, HostArray):
+        return View(array.address, array.size, array.dtype, -1, array.numpy())
     if not isinstance(array, np.ndarray):
         if hasattr(array, "data_ptr") and hasattr(array, "is_contiguous"):
             return _torch_view(array, what)

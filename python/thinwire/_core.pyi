@@ -125,6 +125,65 @@ class Chunker:
     def finish(self) -> NDArray[np.int64]:
         """Returns the end of the stream, unless the last chunk has ended there."""
 
+class FileReader:
+    """Reads records of many files in parallel, on threads of its own, into memory of the caller's.
+
+    A reader serves the process that made it: in the child of a fork every call but `close` raises
+    InvalidArgument.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | bytes],
+        threads: int = 0,
+        depth: int = 32,
+        engine: str = "auto",
+        direct: str = "auto",
+    ) -> None:
+        """Opens nothing and starts no thread yet.
+
+        `threads`: 0 is one a core, four at most. `depth`: reads that wait for the disk at a time; of each
+        thread with io_uring, of all with preadv. `engine`: "auto", "io_uring" or "preadv". `direct`, reads
+        around the page cache: "auto" (of 1 MiB or more that it does not hold, of files that together are
+        larger than memory), "never" or "always". Raises InvalidArgument; NotBuilt where io_uring is asked for
+        and cannot be had.
+        """
+    @property
+    def engine(self) -> str:
+        """What reads: "io_uring" or "preadv"."""
+    def sizes(self) -> list[int]:
+        """Bytes of each file, as they are now; -errno where there is none to be read."""
+    def submit(
+        self, count: int, files: int, offsets: int, sizes: int, targets: int, sums: int, faults: int
+    ) -> int:
+        """Begins to read `count` records and returns a ticket.
+
+        Addresses of arrays: `files` uint32, `offsets` and `sizes` (bytes), `targets` (addresses) and `sums`
+        (XXH3-64; 0: unchecked) uint64, which may go once this returns; `faults` int32, each written until the
+        ticket has ended: 0, an errno (ECANCELED after `close`), -1 where the file ends before the record
+        does, -2 for a wrong checksum. Raises InvalidArgument.
+        """
+    def wait(self, ticket: int, timeout_s: float) -> bool:
+        """Waits until the reads of a ticket have ended; returns whether they have. May be called again."""
+    def ahead(self, count: int, files: int, offsets: int, sizes: int) -> None:
+        """Has the page cache filled with records, in this order, whenever there is nothing to read."""
+    def stats(self) -> dict[str, Any]:
+        """Of the tickets that have ended: `bytes`, `reads`, `merged` records that came with another's read,
+        `direct` reads; `waits`, calls of `wait` whose reads had not ended; `engine`."""
+    def close(self) -> None:
+        """Cancels what has not begun and waits for what has. May be called again."""
+
+class Permutation:
+    """A keyed permutation of 0 .. size - 1."""
+
+    def __init__(self, size: int, key: int) -> None:
+        """`size` from 1 to 2^62. Raises InvalidArgument."""
+    def take(self, start: int, count: int, out: int) -> None:
+        """Writes where the indices from `start` on go.
+
+        `out`: the address of `count` int64. Raises InvalidArgument unless all indices are below the size.
+        """
+
 class CodecSpec:
     """A codec with its parameters. Immutable."""
 
@@ -432,3 +491,124 @@ class Rank:
     def all_to_all(self, call: Call, count: int, how: Movement) -> Operation: ...
     def broadcast(self, call: Call, count: int, how: Movement, root: int) -> Operation: ...
     def barrier(self, call: Call) -> Operation: ...
+
+class Ticket:
+    """A count that only rises."""
+
+    def __init__(self) -> None: ...
+    def advance(self, value: int) -> None:
+        """Raises it to a value."""
+    def reached(self, value: int) -> bool: ...
+
+class PinnedRange:
+    """Memory of somebody else's, pinned where it lies."""
+
+    def __init__(self, address: int, bytes: int) -> None: ...
+    @property
+    def tier(self) -> str: ...
+    @property
+    def reason(self) -> str:
+        """Why it is no higher tier, or ''."""
+    def release(self) -> None:
+        """Undoes it."""
+
+class HostPool:
+    """Host memory that is reused."""
+
+    def __init__(
+        self,
+        limit: int = 0,
+        huge_pages: bool = True,
+        lock: bool = False,
+        register_with_cuda: bool = True,
+        threads: int = 0,
+        decay_s: float = 10.0,
+        hide_from_children: bool = False,
+    ) -> None: ...
+    @staticmethod
+    def shared() -> HostPool:
+        """The pool of the process; never destroyed."""
+    def allocate(self, bytes: int, alignment: int = 64) -> int:
+        """The address of uninitialised memory."""
+    def free(self, address: int) -> None: ...
+    def free_after(self, address: int, ticket: Ticket, value: int) -> None:
+        """free, but the block is used again only when the ticket has reached the value."""
+    def free_after_streams(self, address: int, streams: Sequence[tuple[int, int]]) -> None:
+        """free, but the block is used again only when what (device, stream) have to do now is done."""
+    def tier(self, address: int) -> str: ...
+    def usable(self, address: int) -> int:
+        """Bytes of the block, at least those asked for."""
+    def reserve(self, bytes: int) -> None:
+        """Takes memory from the system now, touched by several threads."""
+    def trim(self, keep: int = 0) -> int:
+        """Gives unused memory back; returns how many bytes went."""
+    @property
+    def has_streams(self) -> bool:
+        """Whether there is a GPU, whose streams blocks may have to wait for."""
+    @property
+    def held(self) -> int:
+        """Bytes taken from the system."""
+    def stats(self) -> dict[str, Any]: ...
+
+class _HasBuffer:
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class HostBlock(_HasBuffer):
+    """Memory of a HostPool as a buffer; freed when the last view has died."""
+
+    def __init__(
+        self, pool: HostPool, shape: Sequence[int], item_bytes: int, format: str, alignment: int
+    ) -> None: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def tier(self) -> str: ...
+    def wait_for_stream(self, device: int, stream: int) -> None:
+        """The memory is used again only when what the stream has to do at free is done."""
+    def free(self) -> bool:
+        """Gives the memory back now; False where a view still has it."""
+
+def time_pool_pairs(pool: HostPool, bytes: int, pairs: int) -> float:
+    """Seconds of one allocate and free by one thread."""
+
+def time_pool_remote_pairs(pool: HostPool, bytes: int, pairs: int) -> float:
+    """Seconds of one allocate by a thread and free by another."""
+
+def time_touch(bytes: int) -> float:
+    """Seconds in which one thread touches every page of new memory."""
+
+def time_pool_reserve(bytes: int, threads: int = 0, huge_pages: bool = True) -> float:
+    """Seconds in which a new pool reserves memory."""
+
+class RecordSummary:
+    """Counts over records of one layout.
+
+    `fields`: (type, offset, count, missing) of each; a type is NumPy's name of a dtype, "bfloat16", or
+    "bytes" for one text of `count` bytes. `distinct`: digests that are kept, 0 for no search for copies.
+    """
+
+    def __init__(
+        self,
+        bytes: int,
+        fields: Sequence[tuple[str, int, int, float | None]],
+        label: int | None,
+        classes: int,
+        distinct: int,
+    ) -> None: ...
+    def add(self, address: int, rows: int, stride: int) -> None:
+        """Takes in records that lie `stride` bytes apart."""
+    def snapshot(self) -> dict[str, Any]:
+        """What was counted so far: records, fields, classes, distinct."""
+
+class RaggedSummary:
+    """Counts over records that differ in size; with names above 0, over JSON objects."""
+
+    def __init__(self, names: int, label: str, classes: int, distinct: int) -> None: ...
+    def add(self, address: int, offsets: NDArray[np.int64]) -> None:
+        """Takes in the records between the offsets."""
+    def snapshot(self) -> dict[str, Any]:
+        """What was counted so far: records, sizes, classes, distinct, malformed, members, other_members."""

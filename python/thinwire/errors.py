@@ -8,6 +8,7 @@ __all__ = [
     "CorruptFrame",
     "CorruptRecord",
     "CudaError",
+    "DataDrift",
     "Error",
     "FormatVersion",
     "InvalidArgument",
@@ -37,7 +38,21 @@ class CorruptFrame(Error):
 
 
 class CorruptRecord(Error):
-    """A record of a data file is damaged."""
+    """A record of a data file is damaged, cut off, or cannot be used.
+
+    `file` is its path, `offset` the byte where it begins there, `record` its number in the file, from 0; None
+    where it is not known, or the whole file is meant.
+    """
+
+    def __init__(
+        self, message: str, file: str | None = None, offset: int | None = None, record: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.file, self.offset, self.record = file, offset, record
+
+
+class DataDrift(Error):
+    """Data differs from a reference more than was allowed."""
 
 
 class TransportError(Error, ConnectionError):
@@ -95,7 +110,7 @@ class CorruptChunk(StoreError):
 
 
 class FormatVersion(StoreError):
-    """A store was written in a format this release does not know."""
+    """A store, or a file of records, was written in a format this release does not know."""
 
 
 class Conflict(StoreError):

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from thinwire.reference import CODECS, frame  # noqa: E402
-from vectors import cut_cases  # noqa: E402
+from vectors import cut_cases, permutation_cases  # noqa: E402
 from vectors.formula import HASH_TEXT, KINDS, values  # noqa: E402
 from vectors.parameters import PARAMETERS  # noqa: E402
 
@@ -138,7 +138,8 @@ def text(vectors: dict[str, Any]) -> str:
 def files() -> dict[str, str]:
     """All files by name."""
     made = {f"{name}.json": text(codec_vectors(name)) for name in CODECS}
-    return made | {"frame.json": text(frame_vectors()), "cuts.json": text(cut_cases.vectors())}
+    made |= {"frame.json": text(frame_vectors()), "cuts.json": text(cut_cases.vectors())}
+    return made | {"permutation.json": text(permutation_cases.vectors())}
 
 
 if __name__ == "__main__":

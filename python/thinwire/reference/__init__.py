@@ -10,8 +10,9 @@ Every codec is a module of one shape. `**params` are the codec's parameters by n
 
 `y` is what `numerics.encoder_input` makes of a gradient, a scale and a residual. `CODECS` names the modules.
 Frames are in `frame`, the DDP hook's all-reduce over ranks in memory in `direct`, the schedules of all others
-in `schedules`, the collectives in `collectives`, where data is cut into chunks in `cuts`. Checksums,
-stochastic keys and cuts need the `xxhash` package, which the extra `test` installs.
+in `schedules`, the collectives in `collectives`, where data is cut into chunks in `cuts`, the order of
+shuffled samples in `permutation`. Checksums, stochastic keys and cuts need the `xxhash` package, which the
+extra `test` installs.
 """
 
 from .codecs import CODECS, resolve

@@ -1,0 +1,129 @@
+#include "io/read_queue.hpp"
+
+#include "core/error.hpp"
+
+#include <cerrno>
+#include <string>
+
+namespace thinwire {
+namespace {
+
+// What a thread takes at once: enough to pay for the lock, little enough for other threads.
+constexpr std::size_t kMostTaken = 32;
+constexpr std::uint64_t kMostTakenBytes = 256 << 10;
+
+} // namespace
+
+std::uint64_t ReadQueue::submit(std::unique_ptr<Batch> batch) {
+  const std::lock_guard lock(mutex_);
+  refuse_if_closed();
+  const std::uint64_t ticket = last_ticket_ + 1;
+  if (!batch->reads.empty()) {
+    batch->ticket = ticket;
+    Batch& kept = *batches_.emplace(ticket, std::move(batch)).first->second;
+    untaken_.push_back(&kept);
+    kept.reads.size() == 1 ? more_.notify_one() : more_.notify_all();
+  }
+  return last_ticket_ = ticket;
+}
+
+std::uint64_t ReadQueue::add_ended(const Batch& batch) {
+  const std::lock_guard lock(mutex_);
+  refuse_if_closed();
+  count(batch);
+  return ++last_ticket_;
+}
+
+void ReadQueue::add_hints(const std::vector<Hint>& hints) {
+  const std::lock_guard lock(mutex_);
+  refuse_if_closed();
+  hints_.insert(hints_.end(), hints.begin(), hints.end());
+  more_.notify_one();
+}
+
+void ReadQueue::refuse_if_closed() const {
+  if (closed_)
+    throw InvalidArgument("the reader is closed");
+}
+
+bool ReadQueue::take(Work& work, bool wait) {
+  work.reads.clear();
+  work.hint.reset();
+  std::unique_lock lock(mutex_);
+  if (wait)
+    more_.wait(lock, [this] { return closed_ || !untaken_.empty() || !hints_.empty(); });
+  take_reads(work.reads);
+  if (work.reads.empty() && !hints_.empty()) {
+    work.hint = hints_.front();
+    hints_.pop_front();
+  }
+  return !closed_;
+}
+
+void ReadQueue::take_reads(std::vector<Read*>& reads) {
+  for (std::uint64_t bytes = 0; !untaken_.empty() && reads.size() < kMostTaken;) {
+    Batch& batch = *untaken_.front();
+    Read& read = batch.reads[batch.taken];
+    if (!reads.empty() && bytes + read.size() > kMostTakenBytes)
+      return;
+    bytes += read.size();
+    reads.push_back(&read);
+    if (++batch.taken == batch.reads.size())
+      untaken_.pop_front();
+  }
+}
+
+void ReadQueue::end(Read& read, int how) {
+  Batch& batch = read.batch();
+  read.end(how);
+  if (batch.left.fetch_sub(1, std::memory_order_acq_rel) > 1)
+    return;
+  std::unique_ptr<Batch> over; // freed without the lock
+  const std::lock_guard lock(mutex_);
+  const auto found = batches_.find(batch.ticket);
+  over = std::move(found->second);
+  count(*over);
+  batches_.erase(found);
+  ended_.notify_all();
+}
+
+void ReadQueue::count(const Batch& batch) {
+  stats_.reads += batch.reads.size();
+  stats_.merged += batch.records.size() - batch.reads.size();
+  for (const Read& read : batch.reads) {
+    stats_.bytes += read.done();
+    stats_.direct += read.was_direct();
+  }
+}
+
+ReaderStats ReadQueue::stats() {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+bool ReadQueue::wait(std::uint64_t ticket, Clock::duration limit) {
+  std::unique_lock lock(mutex_);
+  if (ticket == 0 || ticket > last_ticket_)
+    throw InvalidArgument("ticket " + std::to_string(ticket) + " is not one of this reader's");
+  const auto over = [&] { return !batches_.contains(ticket); };
+  if (over())
+    return true;
+  ++stats_.waits;
+  return ended_.wait_for(lock, limit, over);
+}
+
+void ReadQueue::close() {
+  std::deque<Batch*> cancelled;
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    cancelled.swap(untaken_);
+    hints_.clear();
+    more_.notify_all();
+  }
+  for (Batch* batch : cancelled)
+    for (std::size_t i = batch->taken, all = batch->reads.size(); i < all; ++i)
+      end(batch->reads[i], ECANCELED);
+}
+
+} // namespace thinwire

@@ -1,0 +1,32 @@
+// What the pool needs of the CUDA driver, so that it can be tried out without one.
+#pragma once
+
+#include "pool/device_stream.hpp"
+
+#include <cstddef>
+#include <string>
+
+namespace thinwire::pool {
+
+using Event = void*;
+
+class CudaDriver {
+public:
+  virtual ~CudaDriver() = default;
+
+  // Pins memory; empty, or what went wrong. An error does not stay behind for the next call.
+  virtual std::string pin(std::byte* memory, std::size_t bytes) = 0;
+  virtual void unpin(std::byte* memory) = 0;
+
+  // An event after all that the stream has been given, from `reused` if that is not null. Null
+  // where that fails.
+  virtual Event record(const DeviceStream& stream, Event reused) = 0;
+  virtual bool passed(Event event) = 0;
+  virtual void wait(Event event) = 0;
+  virtual void destroy(Event event) = 0;
+};
+
+// Null in a build without CUDA, and where there is no GPU.
+CudaDriver* cuda_driver();
+
+} // namespace thinwire::pool

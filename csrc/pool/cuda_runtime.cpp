@@ -1,0 +1,59 @@
+// The CUDA runtime as the pool sees it. Nothing is called before it is known that there is a GPU.
+#include "core/cuda_check.hpp"
+#include "pool/cuda_driver.hpp"
+
+namespace thinwire::pool {
+namespace {
+
+// Whether a call succeeded; its error does not stay behind.
+bool fine(cudaError_t error) {
+  if (error == cudaSuccess)
+    return true;
+  cudaGetLastError();
+  return false;
+}
+
+class Runtime final : public CudaDriver {
+public:
+  std::string pin(std::byte* memory, std::size_t bytes) override {
+    const cudaError_t error = cudaHostRegister(memory, bytes, cudaHostRegisterPortable);
+    return fine(error) ? "" : cudaGetErrorString(error);
+  }
+
+  void unpin(std::byte* memory) override { fine(cudaHostUnregister(memory)); }
+
+  Event record(const DeviceStream& where, Event reused) override {
+    try {
+      const cuda::DeviceGuard device(where.device);
+      auto event = static_cast<cudaEvent_t>(reused);
+      if (!event)
+        THINWIRE_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+      if (fine(cudaEventRecord(event, static_cast<cudaStream_t>(where.stream))))
+        return event;
+      destroy(event);
+      return nullptr;
+    } catch (const CudaError&) {
+      return nullptr;
+    }
+  }
+
+  bool passed(Event event) override {
+    return fine(cudaEventQuery(static_cast<cudaEvent_t>(event)));
+  }
+  void wait(Event event) override { fine(cudaEventSynchronize(static_cast<cudaEvent_t>(event))); }
+  void destroy(Event event) override { fine(cudaEventDestroy(static_cast<cudaEvent_t>(event))); }
+};
+
+bool has_device() {
+  int devices = 0;
+  return fine(cudaGetDeviceCount(&devices)) && devices > 0;
+}
+
+} // namespace
+
+CudaDriver* cuda_driver() {
+  static CudaDriver* const driver = has_device() ? new Runtime : nullptr; // used until exit
+  return driver;
+}
+
+} // namespace thinwire::pool

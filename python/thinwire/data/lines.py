@@ -1,0 +1,119 @@
+"""Where the lines of a text file begin and end, found once and kept in a file if asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thinwire import _core
+from thinwire._durable import replacing
+from thinwire.data.faults import corrupt
+from thinwire.data.files import Source
+from thinwire.data.layout import Place, VariedLayout
+
+_NEWLINE = 10
+_BLOCK = 4 << 20
+_SUFFIX = ".lines"
+
+Ends = NDArray[np.int64]
+
+
+def line_layout(source: Source, *, blank: bool, kept_in: str | None, threads: int) -> VariedLayout:
+    """The lines of a file, without their newlines. `blank` says whether empty lines are records as well.
+
+    `kept_in`: None, "beside", or a folder for a file that holds what was found. It is used again while size
+    and time of the text stay the same. That it cannot be read or written is no error.
+    """
+    path = source.local()
+    kept = _kept_path(path, kept_in)
+    ends = _load(kept, path) if kept else None
+    if ends is None:
+        ends = find_line_ends(path, source.size, threads)
+        if kept:
+            with contextlib.suppress(OSError):
+                _save(kept, path, ends)
+    return _layout_of(ends, source.size, blank)
+
+
+def find_line_ends(path: Path, size: int, threads: int) -> Ends:
+    """The first byte behind each newline, int64 of shape (newlines,).
+
+    Raises CorruptRecord for a file that shrinks.
+    """
+
+    def ends_in_block(begin: int) -> Ends:
+        wanted = min(_BLOCK, size - begin)
+        block = os.pread(file.fileno(), wanted, begin)
+        if len(block) < wanted:
+            raise corrupt(Place(str(path)), f"it ends at byte {begin + len(block)}, and had {size}")
+        return np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE) + (begin + 1)
+
+    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(threads) as pool:
+        return np.concatenate([np.zeros(0, np.int64), *pool.map(ends_in_block, range(0, size, _BLOCK))])
+
+
+def _layout_of(ends: Ends, size: int, blank: bool) -> VariedLayout:
+    if size and (not len(ends) or ends[-1] < size):
+        ends = np.append(ends, size + 1)  # as if the last line had a newline
+    starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
+    sizes = ends - starts - 1
+    if not blank:
+        starts, sizes = starts[sizes > 0], sizes[sizes > 0]
+    return VariedLayout(starts, sizes)
+
+
+class _Head(NamedTuple):
+    """How a kept index begins: magic, version, size and time of the text, number and XXH3-64 of the ends."""
+
+    magic: bytes
+    version: int
+    size: int
+    mtime_ns: int
+    lines: int
+    checksum: int
+
+
+_HEAD = struct.Struct("<4sIqqqQ")
+_MAGIC, _VERSION = b"TWLX", 1
+
+
+def _kept_path(path: Path, kept_in: str | None) -> Path | None:
+    if kept_in is None:
+        return None
+    if kept_in == "beside":
+        return path.with_name(f".{path.name}{_SUFFIX}")
+    folder = Path(kept_in)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = _core.xxh3_128(str(path.resolve()).encode()).hex()
+    return folder / (name + _SUFFIX)
+
+
+def _head_of(path: Path, ends: NDArray[Any]) -> _Head:
+    info = path.stat()
+    return _Head(_MAGIC, _VERSION, info.st_size, info.st_mtime_ns, len(ends), _core.xxh3_64(ends.data))
+
+
+def _save(kept: Path, path: Path, ends: Ends) -> None:
+    with replacing(kept) as file:
+        file.write(_HEAD.pack(*_head_of(path, ends)))
+        file.write(ends.astype("<i8", copy=False).data)
+
+
+def _load(kept: Path, path: Path) -> Ends | None:
+    """What was kept; None where there is nothing, or it is damaged or of another state of the text."""
+    try:
+        data = kept.read_bytes()
+    except OSError:
+        return None
+    if len(data) < _HEAD.size or (len(data) - _HEAD.size) % 8:
+        return None
+    ends = np.frombuffer(data, "<i8", offset=_HEAD.size)
+    fits = _HEAD.unpack_from(data) == _head_of(path, ends)
+    return ends.astype(np.int64, copy=False) if fits else None

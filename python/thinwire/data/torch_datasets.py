@@ -1,0 +1,68 @@
+"""The faces of a RecordReader that torch's DataLoader knows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from thinwire.data.reader import RecordReader
+from thinwire.data.wanted import in_batches
+
+
+class RecordDataset(Dataset[Any]):
+    """A map-style dataset: `dataset[i]` is a record. A whole batch is read at once (`__getitems__`).
+
+    Arrays become tensors that share their memory. In a worker process the files are opened anew.
+    """
+
+    def __init__(self, reader: RecordReader) -> None:
+        self.reader = reader
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> Any:
+        return as_tensor(self.reader[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The records of one batch, each for itself, as a `collate_fn` takes them."""
+        batch = as_tensor(self.reader.read(indices))
+        return list(batch)
+
+
+class BatchDataset(IterableDataset[Any]):
+    """The batches of a reader in a sampler's order, for `DataLoader(dataset, batch_size=None)`.
+
+    Of n worker processes, each reads every n-th batch, so the loader gives them in the sampler's order.
+    `sampler`, `batch_size`, `prefetch`: as for `RecordReader.batches`.
+    """
+
+    def __init__(
+        self,
+        reader: RecordReader,
+        sampler: Iterable[Any] | None = None,
+        *,
+        batch_size: int | None = None,
+        prefetch: int | None = None,
+    ) -> None:
+        self.reader, self.sampler = reader, sampler
+        self.batch_size, self.prefetch = batch_size, prefetch
+
+    def __iter__(self) -> Iterator[Any]:
+        every = range(len(self.reader)) if self.sampler is None else self.sampler
+        order, worker = in_batches(every, self.batch_size), get_worker_info()
+        if worker is not None:
+            order = itertools.islice(order, worker.id, None, worker.num_workers)
+        return map(as_tensor, self.reader.batches(order, prefetch=self.prefetch))
+
+
+def as_tensor(value: Any) -> Any:
+    """An array as a tensor of the same memory; anything else, and dtypes that torch lacks, as it is."""
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc" and value.dtype.isnative:
+        return torch.from_numpy(np.asarray(value))
+    return value

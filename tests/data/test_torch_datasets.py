@@ -1,0 +1,84 @@
+"""The faces of a reader that torch's DataLoader knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thinwire.data import RecordReader, write_shards
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler  # noqa: E402
+
+from thinwire.data import BatchDataset, RecordDataset  # noqa: E402
+from thinwire.data.torch_datasets import as_tensor  # noqa: E402
+
+ROWS = np.arange(80, dtype=np.float32).reshape(20, 4)
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> RecordReader:
+    np.save(tmp_path / "rows.npy", ROWS)
+    return RecordReader(tmp_path / "rows.npy")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_map_style_dataset(reader: RecordReader, workers: int) -> None:
+    loader = DataLoader(RecordDataset(reader), batch_size=6, num_workers=workers)
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [6, 6, 6, 2]
+    assert torch.equal(torch.cat(batches), torch.from_numpy(ROWS))
+
+
+def test_records_are_tensors(reader: RecordReader) -> None:
+    dataset = RecordDataset(reader)
+    assert len(dataset) == 20
+    assert torch.equal(dataset[-1], torch.from_numpy(ROWS[-1]))
+    assert isinstance(dataset[3], torch.Tensor)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_whole_batches_in_the_samplers_order(reader: RecordReader, workers: int) -> None:
+    sampler = BatchSampler(RandomSampler(range(20), generator=torch.Generator().manual_seed(1)), 3, False)
+    order = list(sampler)
+    loader = DataLoader(BatchDataset(reader, order), batch_size=None, num_workers=workers)
+    batches = list(loader)
+    assert len(batches) == 7
+    for indices, batch in zip(order, batches, strict=True):
+        assert torch.equal(batch, torch.from_numpy(ROWS[indices]))
+
+
+def test_all_in_order(reader: RecordReader) -> None:
+    loader = DataLoader(BatchDataset(reader, batch_size=8, prefetch=1), batch_size=None)
+    assert torch.equal(torch.cat(list(loader)), torch.from_numpy(ROWS))
+
+
+def test_a_tensor_shares_the_memory() -> None:
+    array = np.zeros((2, 3), np.int16)
+    tensor = as_tensor(array)
+    tensor[0, 0] = 7
+    assert array[0, 0] == 7
+
+
+@pytest.mark.parametrize("value", ["x", [1, 2], np.zeros(2, ">f4"), np.zeros(2, "S3"), np.zeros(2, "M8[s]")])
+def test_other_things_stay_as_they_are(value: Any) -> None:
+    assert as_tensor(value) is value
+
+
+def test_records_of_any_length(tmp_path: Path) -> None:
+    write_shards([b"one", b"three"], tmp_path)
+    loader = DataLoader(
+        RecordDataset(RecordReader(tmp_path)), batch_size=2, collate_fn=lambda records: records
+    )
+    assert [[bytes(record) for record in batch] for batch in loader] == [[b"one", b"three"]]
+
+
+def test_torchs_own_collate(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"x": [1, 2], "y": 3}\n{"x": [4, 5], "y": 6}\n')
+    reader = RecordReader(tmp_path / "a.jsonl", collate=torch.utils.data.default_collate)
+    batch = reader.read([0, 1])
+    assert batch["y"].tolist() == [3, 6]
