@@ -252,7 +252,7 @@ void Engine::update_stats() {
   const std::lock_guard lock(mutex_);
   stats_.events.insert(stats_.events.end(), events.begin(), events.end());
   stats_.links = std::move(links);
-  stats_.buffer_bytes = pool_.bytes();
+  stats_.buffer_bytes = pool_.peak_bytes();
   stats_.busy_seconds = thread_cpu_seconds();
   stats_wanted_ = false;
   changed_.notify_all();

@@ -28,8 +28,7 @@ TreeOperation::TreeOperation(OperationKey key, std::uint32_t id,
                              std::shared_ptr<const TreePlan> plan, std::string description,
                              TreeValues values, std::uint64_t group, Clock::duration deadline)
     : Operation(key, id, std::move(description), deadline), plan_(std::move(plan)),
-      values_(std::move(values)), group_(group), users_(*this, nullptr, 0),
-      tasks_(plan_->slices.size()) {
+      values_(std::move(values)), group_(group), users_(*this), tasks_(plan_->slices.size()) {
   std::size_t frame = 1;
   for (const PlannedSlice& slice : plan_->slices)
     frame = std::max(frame, plan_->verbatim ? slice.count : slice.layout.payload_bytes());

@@ -1,37 +1,36 @@
 #include "transport/block.hpp"
 
+#include "pool/host_pool.hpp"
+
 #include <algorithm>
-#include <bit>
 
 namespace thinwire {
-namespace {
 
-constexpr std::size_t kSmallest = 4096;
-
-std::size_t size_class(std::size_t bytes) {
-  return static_cast<std::size_t>(
-      std::countr_zero(std::bit_ceil(std::max(bytes, kSmallest)) / kSmallest));
+BlockPool::~BlockPool() {
+  for (const auto& block : blocks_)
+    if (block->data)
+      HostPool::shared().free(block->data);
 }
-
-} // namespace
 
 BlockRef BlockPool::take(std::size_t bytes) {
-  const std::size_t c = size_class(bytes);
-  if (free_.size() <= c)
-    free_.resize(c + 1);
-  if (free_[c].empty()) {
-    const std::size_t capacity = kSmallest << c;
-    std::unique_ptr<std::byte[]> memory(new std::byte[capacity]); // left uninitialised
-    auto block = std::make_unique<Block>(*this, memory.get(), capacity);
-    free_[c].push_back(block.get());
-    all_.push_back({std::move(memory), std::move(block)});
-    bytes_ += capacity;
+  if (empty_.empty()) {
+    blocks_.push_back(std::make_unique<Block>(*this));
+    empty_.push_back(blocks_.back().get());
   }
-  Block* block = free_[c].back(); // the one used last: its memory is in the cache
-  free_[c].pop_back();
-  return BlockRef(*block);
+  Block& block = *empty_.back();
+  block.data = HostPool::shared().allocate(bytes);
+  block.bytes = bytes;
+  empty_.pop_back();
+  bytes_ += bytes;
+  peak_bytes_ = std::max(peak_bytes_, bytes_);
+  return BlockRef(block);
 }
 
-void BlockPool::reclaim(Block& block) { free_[size_class(block.capacity)].push_back(&block); }
+void BlockPool::reclaim(Block& block) {
+  HostPool::shared().free(block.data);
+  block.data = nullptr;
+  bytes_ -= block.bytes;
+  empty_.push_back(&block);
+}
 
 } // namespace thinwire

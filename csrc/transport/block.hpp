@@ -1,5 +1,4 @@
-// Memory of frames: counted by reference, reused, never freed while the pool lives. Used by one
-// thread.
+// Memory of frames: counted by reference, out of the process's HostPool. Used by one thread.
 #pragma once
 
 #include <cstddef>
@@ -24,11 +23,11 @@ protected:
 // when the last reference is gone.
 class Block {
 public:
-  Block(BlockOwner& owner, std::byte* data, std::size_t capacity)
-      : data(data), capacity(capacity), owner_(owner) {}
+  explicit Block(BlockOwner& owner, std::byte* data = nullptr, std::size_t bytes = 0)
+      : data(data), bytes(bytes), owner_(owner) {}
 
-  std::byte* const data;
-  const std::size_t capacity;
+  std::byte* data;
+  std::size_t bytes;
 
 private:
   friend class BlockRef;
@@ -62,21 +61,23 @@ private:
   Block* block_ = nullptr;
 };
 
-// Blocks by size: powers of two from 4 KiB on. It grows to what was in use at one time.
+// Makes blocks. The memory of one goes back to the HostPool with the last reference.
 class BlockPool final : public BlockOwner {
 public:
+  BlockPool() = default;
+  ~BlockPool();
+  BlockPool(const BlockPool&) = delete;
+  BlockPool& operator=(const BlockPool&) = delete;
+
+  // Throws PoolExhausted.
   BlockRef take(std::size_t bytes);
   void reclaim(Block& block) override;
-  std::size_t bytes() const { return bytes_; } // of all blocks, free ones too
+  std::size_t peak_bytes() const { return peak_bytes_; } // most at one time
 
 private:
-  struct Owned {
-    std::unique_ptr<std::byte[]> memory;
-    std::unique_ptr<Block> block;
-  };
-  std::vector<std::vector<Block*>> free_; // by size class
-  std::vector<Owned> all_;
-  std::size_t bytes_ = 0;
+  std::vector<std::unique_ptr<Block>> blocks_;
+  std::vector<Block*> empty_; // those without memory
+  std::size_t bytes_ = 0, peak_bytes_ = 0;
 };
 
 } // namespace thinwire

@@ -23,7 +23,7 @@ Descriptor duplicate(int fd) {
 } // namespace
 
 struct InprocSide::Pair {
-  std::shared_ptr<SharedSegment> segment = SharedSegment::on_heap();
+  std::shared_ptr<SharedSegment> segment = SharedSegment::in_pool();
   std::array<Descriptor, 2> wakers;
   std::array<std::atomic<bool>, 2> came{}, left{};
 };

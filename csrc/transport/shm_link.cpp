@@ -1,6 +1,7 @@
 #include "transport/shm_link.hpp"
 
 #include "core/error.hpp"
+#include "pool/host_pool.hpp"
 
 #include <atomic>
 #include <cerrno>
@@ -76,8 +77,8 @@ std::shared_ptr<SharedSegment> SharedSegment::map(int memfd, bool creator) {
   return segment;
 }
 
-std::shared_ptr<SharedSegment> SharedSegment::on_heap() {
-  auto* memory = static_cast<std::byte*>(::operator new(bytes(), std::align_val_t{kLine}));
+std::shared_ptr<SharedSegment> SharedSegment::in_pool() {
+  auto* memory = HostPool::shared().allocate(bytes(), kLine);
   std::shared_ptr<SharedSegment> segment(new SharedSegment(memory, false));
   for (int direction : {0, 1})
     new (&segment->ring(direction)) Ring;
@@ -88,7 +89,7 @@ SharedSegment::~SharedSegment() {
   if (mapped_)
     ::munmap(memory_, bytes());
   else
-    ::operator delete(memory_, std::align_val_t{kLine});
+    HostPool::shared().free(memory_);
 }
 
 SharedSegment::Ring& SharedSegment::ring(int direction) const {

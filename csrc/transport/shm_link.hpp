@@ -1,5 +1,5 @@
 // A link through memory that two ranks share: two rings of frames, one each way. Between processes
-// the memory is a memfd, between threads (links="inproc") the heap.
+// the memory is a memfd, between threads (links="inproc") the HostPool.
 #pragma once
 
 #include "transport/link.hpp"
@@ -20,7 +20,7 @@ public:
   static Descriptor make_memfd();
   // Throws TransportError where the descriptor is no segment of this layout.
   static std::shared_ptr<SharedSegment> map(int memfd, bool creator);
-  static std::shared_ptr<SharedSegment> on_heap();
+  static std::shared_ptr<SharedSegment> in_pool();
   ~SharedSegment();
   SharedSegment(const SharedSegment&) = delete;
   SharedSegment& operator=(const SharedSegment&) = delete;

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from thinwire._host_array import shared_block
 from thinwire.errors import InvalidArgument
 
 
 def allocate(size: int) -> memoryview:
-    """Memory that nothing was written to yet."""
-    return np.empty(size, np.uint8).data
+    """Memory of the process's pool, not initialised. Raises PoolExhausted."""
+    return memoryview(shared_block(size))
 
 
 def byte_view(data: Any, what: str, *, writable: bool = False) -> memoryview:

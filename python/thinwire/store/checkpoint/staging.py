@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from thinwire import _core
+from thinwire._host_array import shared_block
 from thinwire.store.checkpoint import tensors
 from thinwire.store.checkpoint.layout import BLOCK_BYTES, Layout, Offsets
 from thinwire.store.checkpoint.tensors import Bytes
@@ -42,12 +43,13 @@ class Staging:
     """The buffer that saves share, one at a time."""
 
     def __init__(self) -> None:
-        self._buffer = tensors.allocate(0)
+        self._buffer: Bytes = np.empty(0, np.uint8)
 
     def reserve(self, size: int) -> Bytes:
-        """At least `size` bytes. A page takes memory only once something was written to it."""
+        """At least `size` bytes of the process's pool. Raises PoolExhausted."""
         if len(self._buffer) < size:
-            self._buffer = tensors.allocate(size)
+            self._buffer = np.empty(0, np.uint8)  # its memory may serve again
+            self._buffer = np.asarray(shared_block(size))
         return self._buffer
 
 

@@ -105,7 +105,7 @@ def from_bytes(memory: Bytes, spec: Spec) -> torch.Tensor:
 
 
 def allocate(size: int) -> Bytes:
-    """Memory for a tensor or for staging; large ones ask for huge pages, which take far fewer page faults."""
+    """Memory for a tensor; large ones ask for huge pages, which take far fewer page faults."""
     if size < 2 * _HUGE_BYTES:
         return np.empty(size, np.uint8)
     mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
