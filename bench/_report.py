@@ -96,6 +96,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def verdict(met: bool | None) -> str:
+    """The last cell of a row with a bar; None where there is none, or nothing was measured."""
+    return {True: "met", False: "MISSED", None: ""}[met]
+
+
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
     """Write `content` as indented JSON, NaN and infinity as null; the file appears whole or not at all."""
     target = Path(path)

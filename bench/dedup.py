@@ -78,11 +78,8 @@ def _cells(row: Row) -> list[str]:
         for samples in (measured.own, measured.base)
     )
     quartiles = f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio.count > 1 else ""
-    return [case.what, case.baseline, own, base, f"{ratio.median:.3g}", quartiles, bar, _verdict(row)]
-
-
-def _verdict(row: Row) -> str:
-    return {True: "met", False: "MISSED", None: ""}[row.met]
+    verdict = _report.verdict(row.met)
+    return [case.what, case.baseline, own, base, f"{ratio.median:.3g}", quartiles, bar, verdict]
 
 
 if __name__ == "__main__":
