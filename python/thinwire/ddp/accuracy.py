@@ -27,7 +27,7 @@ PROMISES = (
     Promise("topk", 1.5),
     Promise("sign1", 0.5),
     Promise("ternary", 3.0),
-    Promise("int2", 1.0),
+    Promise("int2", 2.5),
     Promise("int4", 0.5),
     Promise("int8", 0.5),
     Promise("raw", 0.0),
