@@ -15,7 +15,20 @@ namespace thinwire::bind {
 
 namespace py = pybind11;
 using Address = std::uintptr_t;
-using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+// Lets other Python threads run. A daemon thread that wants to go on while Python ends is ended by
+// Python before 3.14 with an unwinding of its stack, which pybind11's guard, whose destructor lets
+// nothing pass, would turn into the end of the process.
+class GilRelease {
+public:
+  GilRelease() : state_(PyEval_SaveThread()) {}
+  ~GilRelease() noexcept(false) { PyEval_RestoreThread(state_); }
+  GilRelease(const GilRelease&) = delete;
+  GilRelease& operator=(const GilRelease&) = delete;
+
+private:
+  PyThreadState* state_;
+};
+using ReleaseGil = py::call_guard<GilRelease>;
 
 inline void* pointer(Address address) { return reinterpret_cast<void*>(address); }
 

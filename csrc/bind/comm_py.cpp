@@ -84,7 +84,7 @@ py::dict link_stats(int peer, const LinkStats& link) {
 py::dict engine_stats(Rank& rank) {
   EngineStats stats;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     stats = rank.engine().stats();
   }
   py::list links;

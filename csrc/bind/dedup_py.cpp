@@ -35,7 +35,7 @@ private:
   template <class Act> py::array_t<std::int64_t> locked(Act act) {
     Ends ends;
     {
-      const py::gil_scoped_release release;
+      const GilRelease release;
       const std::lock_guard lock(mutex_);
       act(ends);
     }
@@ -51,7 +51,7 @@ template <class Make> py::tuple fingerprint_of(const std::optional<py::buffer>& 
   const auto fixed = blake3_key(key);
   Fingerprint found;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     found = make(fixed ? &*fixed : nullptr);
   }
   py::array_t<std::uint8_t> digests({found.digests.size(), sizeof(Blake3Digest)},

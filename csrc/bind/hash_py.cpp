@@ -33,7 +33,7 @@ py::bytes bytes_of(std::span<const std::byte> digest) {
 std::uint64_t xxh3_64_of_buffer(const py::buffer& data, std::uint64_t seed) {
   const HeldBytes held(data);
   const std::span<const std::byte> bytes = held.bytes();
-  const py::gil_scoped_release release;
+  const GilRelease release;
   return xxh3_64(bytes.data(), bytes.size(), seed);
 }
 
@@ -46,7 +46,7 @@ py::bytes xxh3_128_of_buffer(const py::buffer& data, std::uint64_t seed,
   const HeldSecret held_secret(secret);
   Xxh3Digest digest;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     digest = held_secret.bytes ? xxh3_128_secret(bytes, *held_secret.bytes) : xxh3_128(bytes, seed);
   }
   return bytes_of(digest);
@@ -58,7 +58,7 @@ py::bytes blake3_of_buffer(const py::buffer& data, const std::optional<py::buffe
   const auto fixed = blake3_key(key);
   Blake3Digest digest;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     digest = fixed ? blake3_keyed(*fixed, bytes) : blake3(bytes);
   }
   return bytes_of(digest);
@@ -74,7 +74,7 @@ py::array_t<std::uint8_t> digests_of_blocks(const py::buffer& data, const Ends& 
   const std::span<const std::int64_t> offsets(ends.data(), static_cast<std::size_t>(ends.size()));
   py::array_t<std::uint8_t> digests({ends.size(), static_cast<py::ssize_t>(sizeof(Digest))});
   auto* out = reinterpret_cast<Digest*>(digests.mutable_data());
-  const py::gil_scoped_release release;
+  const GilRelease release;
   hash(Blocks(bytes, offsets), out);
   return digests;
 }

@@ -78,7 +78,7 @@ Places places_of(std::size_t count, Address files, Address offsets, Address size
 py::dict stats_of(const Reader& reader) {
   ReaderStats stats;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     stats = reader.stats();
   }
   py::dict found;

@@ -14,14 +14,14 @@ py::array_t<std::uint8_t> split_buffer(const py::buffer& data, std::size_t width
   const auto bytes = held.bytes();
   py::array_t<std::uint8_t> planes(static_cast<py::ssize_t>(bytes.size()));
   const std::span out(reinterpret_cast<std::byte*>(planes.mutable_data()), bytes.size());
-  const py::gil_scoped_release release;
+  const GilRelease release;
   split_planes(bytes, width, out);
   return planes;
 }
 
 void merge_buffer(const py::buffer& planes, std::size_t width, const py::buffer& out) {
   const HeldBytes held(planes), held_out(out, HeldBytes::Access::write);
-  const py::gil_scoped_release release;
+  const GilRelease release;
   merge_planes(held.bytes(), width, held_out.bytes());
 }
 
@@ -30,7 +30,7 @@ py::array_t<double> entropies_of_buffer(const py::buffer& data, std::size_t widt
   const auto bytes = held.bytes();
   std::array<double, kWidestElement> entropies;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     entropies = plane_entropies(bytes, width);
   }
   return py::array_t<double>(static_cast<py::ssize_t>(width), entropies.data());

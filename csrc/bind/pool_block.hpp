@@ -11,7 +11,7 @@ namespace thinwire::bind {
 inline std::byte* allocate_block(HostPool& pool, std::size_t bytes, std::size_t alignment) {
   if (std::byte* const cached = pool.allocate_cached(bytes, alignment))
     return cached;
-  const py::gil_scoped_release release;
+  const GilRelease release;
   return pool.allocate_uncached(bytes, alignment);
 }
 

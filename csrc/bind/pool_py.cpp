@@ -40,7 +40,7 @@ py::dict stats_of_tiers(const std::array<TierStats, kTiers>& tiers) {
 py::dict stats(const HostPool& pool) {
   PoolStats s;
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     s = pool.stats();
   }
   py::dict all;

@@ -116,7 +116,7 @@ public:
 
 private:
   RecordSummary copied() {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     const std::lock_guard lock(mutex_);
     return summary_;
   }
@@ -134,7 +134,7 @@ public:
   void add(Address address, const py::array_t<std::int64_t, py::array::c_style>& offsets) {
     const std::span<const std::int64_t> given(offsets.data(),
                                               static_cast<std::size_t>(offsets.size()));
-    const py::gil_scoped_release release;
+    const GilRelease release;
     const std::lock_guard lock(mutex_);
     summary_.add(static_cast<const std::byte*>(pointer(address)), given);
   }
@@ -158,7 +158,7 @@ public:
 
 private:
   RaggedSummary copied() {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     const std::lock_guard lock(mutex_);
     return summary_;
   }

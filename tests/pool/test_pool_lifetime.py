@@ -135,12 +135,15 @@ EXITS = {
     "arrays in a module": "import json; json.kept = pool.empty(1000).numpy()",
     "the shared pool": "a = tw.HostPool.shared().empty(1 << 20); b = np.asarray(a)",
     "an atexit function": "import atexit; a = pool.empty(9); atexit.register(lambda: a.numpy().fill(1))",
-    "a daemon thread": """
+    "daemon threads in native code": """
         import threading, time
+        data = np.zeros(20_000, np.uint8)
         def churn():
             while True:
-                pool.empty(5000).numpy()[:] = 1
-        threading.Thread(target=churn, daemon=True).start()
+                pool.empty(70_000).numpy()[:] = 1
+                tw.blake3(data)
+        for _ in range(6):
+            threading.Thread(target=churn, daemon=True).start()
         time.sleep(0.05)
     """,
     "an array of a thread that has gone": """
