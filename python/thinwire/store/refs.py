@@ -234,7 +234,8 @@ class Refs:
         for number in numbers.all:
             later = number > expect and numbers.has(number)
             ref = self.find(name, number, numbers.attempts[number]) if later else None
-            if ref is not None and state_of_lease(self._backend, ref.lease) is None:
+            # Committed, if it has been since the newest was looked for.
+            if ref is not None and state_of_lease(self._backend, ref.lease) != REVOKED:
                 raise Conflict(f"another writer is making {name}@{number}; look again when it is done")
 
 
