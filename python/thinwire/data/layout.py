@@ -115,7 +115,7 @@ class Table:
 
     def places(self, indices: Indices) -> Places:
         """Where these records lie; the numbers must be in range."""
-        files = np.searchsorted(self._ends, indices, "right")
+        files = self._ends.searchsorted(indices, "right")
         if self._offsets is not None:
             offsets, sizes = self._offsets[indices], self._sizes[indices].view(np.uint64)
         else:
@@ -134,7 +134,7 @@ class Table:
     def check(self, indices: Indices) -> None:
         """Raise InvalidArgument where a number is out of range."""
         wrong = indices.view(np.uint64) >= self.count  # which takes negative numbers for large ones
-        if wrong.any():
+        if np.count_nonzero(wrong):
             raise InvalidArgument(
                 f"there is no record {indices[wrong][0]}: the reader has {self.count}, numbered from 0"
             )

@@ -101,7 +101,7 @@ class Reading:
         self._any_fault: bool | None = None  # not known while reads are under way
         self._lock = threading.Lock()
         self._native, self._table, self._batches, self._remote = files.open(), table, batches, remote
-        self._bounds = ends_of(np.array([len(each) for each in batches])).tolist()
+        self._bounds = list(itertools.accumulate(map(len, batches), initial=0))
         indices = batches[0] if len(batches) == 1 else np.concatenate(batches)
         table.check(indices)
         places = table.places(indices)
@@ -128,7 +128,7 @@ class Reading:
                 self._read_evicted(self._remote)
             if self._large is not None:
                 self._codes[self._large] = TOO_LARGE
-            self._any_fault = bool(self._codes.any())
+            self._any_fault = bool(np.count_nonzero(self._codes))
 
     def __del__(self) -> None:
         with contextlib.suppress(InvalidArgument):  # in a forked child, where nothing is under way

@@ -54,5 +54,5 @@ class RaggedBatch(Sequence[memoryview]):
 def ends_of(sizes: NDArray[Any]) -> NDArray[np.int64]:
     """The offsets of records of these sizes that follow each other: int64 of shape (records + 1,)."""
     offsets = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=offsets[1:])
+    sizes.cumsum(out=offsets[1:])
     return offsets

@@ -26,5 +26,5 @@ def slot(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Slot:
 
 def address_of(array: NDArray[Any]) -> int:
     """Where an array begins in memory."""
-    address: int = array.__array_interface__["data"][0]
+    address: int = array.ctypes.data
     return address
