@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import thinwire as tw
-from thinwire.bench._dedup_cases import Case, Effort, Measured, in_turn, need, seconds
+from thinwire.bench._cases import Case, Effort, Measured, in_turn, need, seconds
 
 BATCH = 64
 KIB = 1 << 10

@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from thinwire.bench._dedup_cases import Case, Effort, Measured, need, seconds
+from thinwire.bench._cases import Case, Effort, Measured, need, seconds
 
 Round = dict[str, float]
 """Seconds that each method took in one round."""

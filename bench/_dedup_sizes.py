@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import thinwire as tw
-from thinwire.bench._dedup_cases import Case, Effort, LeftOut, Measured, need
+from thinwire.bench._cases import Case, Effort, LeftOut, Measured, need
 from thinwire.bench._dedup_speed import AVERAGE, PROFILE, fastcdc
 
 _RELEASES = ("django==5.0.8", "django==5.1.2", "django==5.2.1")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import thinwire as tw
 from thinwire import _core
-from thinwire.bench._dedup_cases import Case, Effort, LeftOut, Measured, in_turn, need
+from thinwire.bench._cases import Case, Effort, LeftOut, Measured, in_turn, need
 
 AVERAGE = 16 << 10
 PROFILE = f"native:average={AVERAGE}"

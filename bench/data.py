@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thinwire.bench import _balance, _command, _data_reading, _dedup_cases, _permutation, _report
-from thinwire.bench.dedup import format_table
+from thinwire.bench import _balance, _cases, _command, _data_reading, _permutation, _report
 from thinwire.cli._progress import Progress
 
 _BALANCE_BAR, _INDEX_BAR_NS = 1.02, 60
@@ -35,16 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints the tables, writes the JSON file. A missed bar is no error: machines differ."""
-    effort = _dedup_cases.QUICK if args.quick else _dedup_cases.FULL
+    effort = _cases.QUICK if args.quick else _cases.FULL
     facts: dict[str, Any] = {"benchmark": "data", "quick": args.quick, "machine": _report.machine()}
     print(_report.describe(facts["machine"]), flush=True)
+    rows = _cases.run(_data_reading.cases(), effort)
+    print(f"\n{_cases.format_table(rows)}")
     progress = Progress()
-    rows = []
-    for case in _data_reading.cases():
-        progress.show(f"{case.what}, {case.baseline}")
-        rows.append(case.run(effort))
-    progress.clear()
-    print(f"\n{format_table(rows)}")
     progress.show("samplers")
     index_ns, balance = _report.spread(_permutation.index_ns()), _balance.rows()
     progress.clear()

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thinwire.bench import _command, _dedup_cases, _dedup_checkpoints, _dedup_sizes, _dedup_speed, _report
-from thinwire.bench._dedup_cases import Case, Row
-from thinwire.cli._progress import Progress
+from thinwire.bench import _cases, _command, _dedup_checkpoints, _dedup_sizes, _dedup_speed, _report
+from thinwire.bench._cases import Case
 
 HELP = """\
 Cutting, hashing, storing and loading, each beside today's tool for it.
@@ -35,16 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints the table, writes the JSON file. A bar that is missed is no error: machines differ."""
-    effort = _dedup_cases.QUICK if args.quick else _dedup_cases.FULL
+    effort = _cases.QUICK if args.quick else _cases.FULL
     facts: dict[str, Any] = {"benchmark": "dedup", "quick": args.quick, "machine": _report.machine()}
     print(_report.describe(facts["machine"]), flush=True)
-    progress = Progress()
-    rows = []
-    for case in chosen(args.only):
-        progress.show(f"{case.what}, {case.baseline}")
-        rows.append(case.run(effort))
-    progress.clear()
-    print(f"\n{format_table(rows)}")
+    rows = _cases.run(chosen(args.only), effort)
+    print(f"\n{_cases.format_table(rows)}")
     facts["rows"] = [row.as_dict() for row in rows]
     if args.json:
         _report.write_json(args.json, facts)
@@ -56,30 +50,6 @@ def chosen(only: list[str] | None) -> list[Case]:
     every = [*_dedup_speed.cases(), *_dedup_sizes.cases(), *_dedup_checkpoints.cases()]
     texts = [text.lower() for text in only or [""]]
     return [case for case in every if any(text in f"{case.what} {case.baseline}".lower() for text in texts)]
-
-
-def format_table(rows: list[Row]) -> str:
-    """The rows as text; below them, why some have no figures."""
-    header = ["what", "baseline", "own", "baseline's", "ratio", "quartiles", "bar", ""]
-    text: str = _report.table(header, [_cells(row) for row in rows])
-    notes = [
-        f"not measured: {row.case.what}, {row.case.baseline}: {row.left_out}" for row in rows if row.left_out
-    ]
-    return "\n".join([text, *([""] if notes else []), *notes])
-
-
-def _cells(row: Row) -> list[str]:
-    case, measured, ratio = row.case, row.measured, row.ratio
-    bar = "" if case.bar is None else f"{'at most ' if case.at_most else ''}{case.bar:g}"
-    if measured is None or ratio is None:
-        return [case.what, case.baseline, "", "", "", "", bar, "-"]
-    own, base = (
-        f"{_report.spread(measured.shown(samples)).median:.2f} {measured.unit}"
-        for samples in (measured.own, measured.base)
-    )
-    quartiles = f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio.count > 1 else ""
-    verdict = _report.verdict(row.met)
-    return [case.what, case.baseline, own, base, f"{ratio.median:.3g}", quartiles, bar, verdict]
 
 
 if __name__ == "__main__":

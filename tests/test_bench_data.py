@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from thinwire.bench import _balance, _data_reading, _dedup_cases, _permutation
+from thinwire.bench import _balance, _cases, _data_reading, _permutation
 from thinwire.cli.main import main
 
-SMALL = _dedup_cases.Effort(rounds=1, mebibytes=1, file_mebibytes=4, state_megabytes=1)
+SMALL = _cases.Effort(rounds=1, mebibytes=1, file_mebibytes=4, state_megabytes=1)
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("case", _data_reading.cases(), ids=lambda case: f"{case.what}, {case.baseline}")
-def test_every_row_measures_something(case: _dedup_cases.Case, tmp_path: Path) -> None:
+def test_every_row_measures_something(case: _cases.Case, tmp_path: Path) -> None:
     row = case.run(SMALL)
     assert row.measured
     assert row.measured.byte_count in (1 << 20, 4 << 20)
@@ -40,7 +40,7 @@ def test_the_rows_with_a_bar_come_first() -> None:
 def test_the_command_writes_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_dedup_cases, "QUICK", SMALL)
+    monkeypatch.setattr(_cases, "QUICK", SMALL)
     monkeypatch.setattr(_data_reading, "cases", lambda: [])
     monkeypatch.setattr(_permutation, "index_ns", lambda: [10.0])
     balance = {"a L": {"random order": _balance.Balance(1.5, 2.0)}}

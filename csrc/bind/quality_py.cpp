@@ -4,8 +4,10 @@
 
 #include <pybind11/numpy.h>
 
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -89,101 +91,92 @@ RecordLayout layout_of(std::size_t bytes, const std::vector<FieldTuple>& fields,
   return made;
 }
 
-// Python's threads may share a summary.
-class SharedRecordSummary {
+py::dict to_dict(const RecordSummary& summary) {
+  py::list fields;
+  for (const FieldSummary& field : summary.fields())
+    fields.append(to_dict(field));
+  py::dict made;
+  made["records"] = summary.records();
+  made["fields"] = fields;
+  made["classes"] = to_tuple(summary.classes());
+  made["distinct"] = to_tuple(summary.distinct());
+  return made;
+}
+
+py::dict to_dict(RaggedSummary summary) {
+  py::dict made, members;
+  made["records"] = summary.records();
+  made["sizes"] = to_dict(summary.sizes());
+  made["classes"] = to_tuple(summary.classes());
+  made["distinct"] = to_tuple(summary.distinct());
+  made["malformed"] = summary.malformed();
+  if (auto& json = summary.json()) {
+    for (auto& [name, field] : json->by_name())
+      members[py::bytes(name)] = to_dict(field);
+    made["members"] = members;
+    made["other_members"] = json->other_members();
+  }
+  return made;
+}
+
+// A summary that Python's threads share.
+template <class Summary> class Shared {
 public:
-  SharedRecordSummary(std::size_t bytes, const std::vector<FieldTuple>& fields,
-                      std::optional<std::size_t> label, std::size_t classes, std::size_t distinct)
-      : summary_(layout_of(bytes, fields, label, classes, distinct)) {}
+  explicit Shared(Summary summary) : summary_(std::move(summary)) {}
 
-  void add(Address address, std::size_t rows, std::size_t stride) {
+  template <class... Records> void add(Address address, Records... records) {
+    const GilRelease release;
     const std::lock_guard lock(mutex_);
-    summary_.add(static_cast<const std::byte*>(pointer(address)), rows, stride);
+    summary_.add(static_cast<const std::byte*>(pointer(address)), records...);
   }
 
-  py::dict snapshot() {
-    const RecordSummary copy = copied();
-    py::list fields;
-    for (const FieldSummary& field : copy.fields())
-      fields.append(to_dict(field));
-    py::dict made;
-    made["records"] = copy.records();
-    made["fields"] = fields;
-    made["classes"] = to_tuple(copy.classes());
-    made["distinct"] = to_tuple(copy.distinct());
-    return made;
-  }
+  py::dict snapshot() { return to_dict(copied()); }
 
 private:
-  RecordSummary copied() {
+  Summary copied() {
     const GilRelease release;
     const std::lock_guard lock(mutex_);
     return summary_;
   }
 
   std::mutex mutex_;
-  RecordSummary summary_;
+  Summary summary_;
 };
 
-class SharedRaggedSummary {
-public:
-  SharedRaggedSummary(std::size_t names, std::string label, std::size_t classes,
-                      std::size_t distinct)
-      : summary_({distinct, names, std::move(label), classes}) {}
-
-  void add(Address address, const py::array_t<std::int64_t, py::array::c_style>& offsets) {
-    const std::span<const std::int64_t> given(offsets.data(),
-                                              static_cast<std::size_t>(offsets.size()));
-    const GilRelease release;
-    const std::lock_guard lock(mutex_);
-    summary_.add(static_cast<const std::byte*>(pointer(address)), given);
-  }
-
-  py::dict snapshot() {
-    RaggedSummary copy = copied();
-    py::dict made, members;
-    made["records"] = copy.records();
-    made["sizes"] = to_dict(copy.sizes());
-    made["classes"] = to_tuple(copy.classes());
-    made["distinct"] = to_tuple(copy.distinct());
-    made["malformed"] = copy.malformed();
-    if (auto& json = copy.json()) {
-      for (auto& [name, field] : json->by_name())
-        members[py::bytes(name)] = to_dict(field);
-      made["members"] = members;
-      made["other_members"] = json->other_members();
-    }
-    return made;
-  }
-
-private:
-  RaggedSummary copied() {
-    const GilRelease release;
-    const std::lock_guard lock(mutex_);
-    return summary_;
-  }
-
-  std::mutex mutex_;
-  RaggedSummary summary_;
-};
+using SharedRecords = Shared<RecordSummary>;
+using SharedRagged = Shared<RaggedSummary>;
 
 } // namespace
 
 void register_quality(py::module_& m) {
-  py::class_<SharedRecordSummary>(m, "RecordSummary", "Counts over records of one layout.")
-      .def(py::init<std::size_t, const std::vector<FieldTuple>&, std::optional<std::size_t>,
-                    std::size_t, std::size_t>(),
-           py::arg("bytes"), py::arg("fields"), py::arg("label"), py::arg("classes"),
-           py::arg("distinct"))
-      .def("add", &SharedRecordSummary::add, py::arg("address"), py::arg("rows"), py::arg("stride"),
-           ReleaseGil(), "Takes in records that lie `stride` bytes apart.")
-      .def("snapshot", &SharedRecordSummary::snapshot, "What was counted so far.");
-  py::class_<SharedRaggedSummary>(m, "RaggedSummary", "Counts over records that differ in size.")
-      .def(py::init<std::size_t, std::string, std::size_t, std::size_t>(), py::arg("names"),
-           py::arg("label"), py::arg("classes"), py::arg("distinct"))
-      .def("add", &SharedRaggedSummary::add, py::arg("address"), py::arg("offsets"),
-           "Takes in the records between the offsets.")
-      .def("snapshot", &SharedRaggedSummary::snapshot, "What was counted so far.");
+  py::class_<SharedRecords>(m, "RecordSummary", "Counts over records of one layout.")
+      .def(
+          py::init([](std::size_t bytes, const std::vector<FieldTuple>& fields,
+                      std::optional<std::size_t> label, std::size_t classes, std::size_t distinct) {
+            return std::make_unique<SharedRecords>(
+                RecordSummary(layout_of(bytes, fields, label, classes, distinct)));
+          }),
+          py::arg("bytes"), py::arg("fields"), py::arg("label"), py::arg("classes"),
+          py::arg("distinct"))
+      .def("add", &SharedRecords::add<std::size_t, std::size_t>, py::arg("address"),
+           py::arg("rows"), py::arg("stride"), "Takes in records that lie `stride` bytes apart.")
+      .def("snapshot", &SharedRecords::snapshot, "What was counted so far.");
+  py::class_<SharedRagged>(m, "RaggedSummary", "Counts over records that differ in size.")
+      .def(py::init(
+               [](std::size_t names, std::string label, std::size_t classes, std::size_t distinct) {
+                 return std::make_unique<SharedRagged>(
+                     RaggedSummary({distinct, names, std::move(label), classes}));
+               }),
+           py::arg("names"), py::arg("label"), py::arg("classes"), py::arg("distinct"))
+      .def(
+          "add",
+          [](SharedRagged& summary, Address address,
+             const py::array_t<std::int64_t, py::array::c_style>& offsets) {
+            summary.add(address,
+                        std::span(offsets.data(), static_cast<std::size_t>(offsets.size())));
+          },
+          py::arg("address"), py::arg("offsets"), "Takes in the records between the offsets.")
+      .def("snapshot", &SharedRagged::snapshot, "What was counted so far.");
 }
 
 } // namespace thinwire::bind

@@ -6,8 +6,7 @@ extra "store" brings; these are imported at first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thinwire import _core, errors
 from thinwire._chunking import Chunker, Profile, cuts, fingerprint
@@ -15,6 +14,7 @@ from thinwire._codecs import Codec, CodecInfo, codec, codecs, force_target, targ
 from thinwire._comm import Communicator
 from thinwire._core import blake3, xxh3_128
 from thinwire._host_array import HostArray
+from thinwire._lazy import lazy_names
 from thinwire._pool import HostPool
 from thinwire._registration import Registration, register_
 from thinwire._version import __version__
@@ -93,30 +93,7 @@ if _core.__version__ != __version__:
         "build it again: pip install --force-reinstall thinwire, or pip install -e . in a checkout"
     )
 
-_LAZY: dict[str, tuple[str, dict[str, str]]] = {
-    "data": ("", {}),
-    "ddp": ("torch", {"torch": "PyTorch"}),
-    "store": ("store", {name: name for name in ("zstandard", "cryptography", "fsspec")}),
-}
-"""Modules that are imported at first use: the extra that brings what they need, and what people call that."""
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Store":
-        return __getattr__("store").Store
-    if name not in _LAZY:
-        raise AttributeError(f"module 'thinwire' has no attribute {name!r}")
-    try:
-        return importlib.import_module(f"thinwire.{name}")
-    except ModuleNotFoundError as error:
-        extra, packages = _LAZY[name]
-        if error.name not in packages:
-            raise
-        raise ModuleNotFoundError(
-            f"thinwire.{name} needs {packages[error.name]}, which is not installed: "
-            f"pip install 'thinwire[{extra}]'",
-            name=error.name,
-        ) from error
+__getattr__ = lazy_names(__name__, {"Store": "store"}, modules=("data", "ddp", "store"))
 
 
 def __dir__() -> list[str]:

@@ -46,6 +46,15 @@ inline std::string make_file(const Folder& folder, std::uint32_t file, std::uint
   return path;
 }
 
+// Files 0 to `count`, of that many bytes each.
+inline std::vector<std::string> make_files(const Folder& folder, std::uint32_t count,
+                                           std::uint64_t bytes) {
+  std::vector<std::string> paths;
+  for (std::uint32_t file = 0; file < count; ++file)
+    paths.push_back(make_file(folder, file, bytes));
+  return paths;
+}
+
 // Records and the memory they are read into, side by side; a multiple of `alignment` each.
 class Asked {
 public:

@@ -26,9 +26,7 @@ Asked random_records(std::uint64_t seed, std::size_t count, std::uint32_t files,
 
 TEST(records_of_many_files_arrive_whole) {
   const Folder folder;
-  std::vector<std::string> paths;
-  for (std::uint32_t file = 0; file < 7; ++file)
-    paths.push_back(make_file(folder, file, 300'000));
+  const std::vector<std::string> paths = make_files(folder, 7, 300'000);
   with_each_engine([&](const FileReaderOptions& options) {
     FileReader reader(paths, options);
     for (const std::uint64_t longest : {1U, 100U, 5'000U, 50'000U}) {
@@ -149,9 +147,7 @@ TEST(arguments_are_checked_before_anything_is_read) {
 
 TEST(many_threads_submit_and_wait) {
   const Folder folder;
-  std::vector<std::string> paths;
-  for (std::uint32_t file = 0; file < 4; ++file)
-    paths.push_back(make_file(folder, file, 200'000));
+  const std::vector<std::string> paths = make_files(folder, 4, 200'000);
   with_each_engine([&](const FileReaderOptions& options) {
     FileReader reader(paths, options);
     std::atomic<int> wrong = 0;

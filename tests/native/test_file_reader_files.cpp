@@ -89,12 +89,10 @@ TEST(memory_that_cannot_be_written_is_a_fault) {
 
 TEST(more_files_than_descriptors) {
   const Folder folder;
-  std::vector<std::string> paths;
+  const std::vector<std::string> paths = make_files(folder, 300, 2'000);
   Asked asked;
-  for (std::uint32_t file = 0; file < 300; ++file) {
-    paths.push_back(make_file(folder, file, 2'000));
+  for (std::uint32_t file = 0; file < 300; ++file)
     asked.add(file, file, 1'500);
-  }
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
   with_each_engine([&](const FileReaderOptions& options) {

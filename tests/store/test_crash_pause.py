@@ -135,32 +135,23 @@ def steps(monkeypatch: pytest.MonkeyPatch, number: int) -> tuple[int, int]:
 
 
 KNOWN, PARTLY_NEW = 1, 6
-DATA = pytest.mark.parametrize("number", [KNOWN, PARTLY_NEW], ids=["known", "partly-new"])
-PAUSES = pytest.mark.parametrize("pause_s", [GRACE_S / 2, PAUSE_S], ids=["short", "long"])
 
 
-@DATA
-@PAUSES
-def test_a_writer_that_pauses_at_any_step(
-    monkeypatch: pytest.MonkeyPatch, number: int, pause_s: float
+@pytest.mark.parametrize("number", [KNOWN, PARTLY_NEW], ids=["known", "partly-new"])
+@pytest.mark.parametrize("pause_s", [GRACE_S / 2, PAUSE_S], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "every_pair", [False, pytest.param(True, marks=pytest.mark.torture)], ids=["a-step", "every-step"]
+)
+def test_a_writer_that_pauses_at_any_step_of_a_collector(
+    monkeypatch: pytest.MonkeyPatch, number: int, pause_s: float, every_pair: bool
 ) -> None:
     writer, collector = steps(monkeypatch, number)
     assert writer > 15
     assert collector > 40
     for step in range(1, writer):
-        assert pause_writer(monkeypatch, number, pause_s, step, 1 + step * 7 % collector)
+        for other in range(1, collector) if every_pair else [1 + step * 7 % collector]:
+            assert pause_writer(monkeypatch, number, pause_s, step, other)
     assert not pause_writer(monkeypatch, number, pause_s, ENDLESS, 1)
-
-
-@pytest.mark.torture
-@DATA
-@PAUSES
-def test_a_writer_that_pauses_at_any_step_of_a_collector(
-    monkeypatch: pytest.MonkeyPatch, number: int, pause_s: float
-) -> None:
-    writer, collector = steps(monkeypatch, number)
-    for step, other in itertools.product(range(1, writer), range(1, collector)):
-        pause_writer(monkeypatch, number, pause_s, step, other)
 
 
 @pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.torture)])

@@ -5,9 +5,9 @@ NumPy alone is needed here; what works with torch is imported at first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from thinwire._lazy import lazy_names
 from thinwire.data.balanced import BalancedBatchSampler
 from thinwire.data.batches import Batch
 from thinwire.data.classes import ClassBalance, class_weights
@@ -50,26 +50,14 @@ __all__ = [
     "write_shards",
 ]
 
-_LAZY = {
-    "BatchDataset": "torch_datasets",
-    "DevicePrefetcher": "prefetcher",
-    "RecordDataset": "torch_datasets",
-}
-"""Names that need torch, and the modules they come from."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'thinwire.data' has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(f"thinwire.data.{_LAZY[name]}"), name)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ModuleNotFoundError(
-            f"thinwire.data.{name} needs PyTorch, which is not installed: pip install 'thinwire[torch]'",
-            name=error.name,
-        ) from error
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BatchDataset": "torch_datasets",
+        "DevicePrefetcher": "prefetcher",
+        "RecordDataset": "torch_datasets",
+    },
+)
 
 
 def __dir__() -> list[str]:

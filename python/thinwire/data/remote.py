@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinwire import _core
+from thinwire._filesystem import open_filesystem
 from thinwire.data.disk_cache import DiskCache
 from thinwire.data.files import Source, all_of
 from thinwire.errors import InvalidArgument
@@ -80,7 +81,7 @@ class RemoteFile:
     def _filesystem(self) -> tuple[Any, str]:
         """A filesystem of this process: those of fsspec do not survive a fork."""
         if self._process != os.getpid():
-            self._fs, self._path = _make_filesystem(self.name, self._options)
+            self._fs, self._path = open_filesystem(self.name, self._options, InvalidArgument)
             self._process = os.getpid()
         return self._fs, self._path
 
@@ -140,18 +141,6 @@ class RemoteFiles:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
-
-
-def _make_filesystem(url: str, options: dict[str, Any]) -> tuple[Any, str]:
-    try:
-        import fsspec
-    except ImportError as error:
-        raise ImportError(f"{url}: URLs need fsspec: pip install 'thinwire[store]'") from error
-    try:
-        fs, path = fsspec.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False, **options)
-    except (ImportError, ValueError) as error:
-        raise InvalidArgument(f"{url}: {error}") from error
-    return fs, path
 
 
 def _told(url: str, work: Callable[[], _Result]) -> _Result:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from thinwire._lazy import lazy_names
 from thinwire.store.backend import Backend, backend_for
 from thinwire.store.records import DedupReport, dedup_records
 
@@ -30,32 +30,20 @@ __all__ = [
     "import_safetensors",
 ]
 
-_LAZY = {
-    "Checkpointer": "checkpoint",
-    "Save": "checkpoint",
-    "Skipped": "checkpoint",
-    "StorageReader": "checkpoint.distributed",
-    "StorageWriter": "checkpoint.distributed",
-    "Store": "store",
-    "Version": "store",
-    "export_safetensors": "checkpoint.safetensors",
-    "import_safetensors": "checkpoint.safetensors",
-}
-"""Names that need optional packages, and the modules they come from."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'thinwire.store' has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(f"thinwire.store.{_LAZY[name]}"), name)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ModuleNotFoundError(
-            f"thinwire.store.{name} needs PyTorch, which is not installed: pip install 'thinwire[torch]'",
-            name=error.name,
-        ) from error
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Checkpointer": "checkpoint",
+        "Save": "checkpoint",
+        "Skipped": "checkpoint",
+        "StorageReader": "checkpoint.distributed",
+        "StorageWriter": "checkpoint.distributed",
+        "Store": "store",
+        "Version": "store",
+        "export_safetensors": "checkpoint.safetensors",
+        "import_safetensors": "checkpoint.safetensors",
+    },
+)
 
 
 def __dir__() -> list[str]:

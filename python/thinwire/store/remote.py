@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from thinwire._filesystem import open_filesystem
 from thinwire.errors import Conflict, NotFound, StoreError
 from thinwire.store.backend import PROBES, Buffer, Entry, check_path, conflict, cut_off, failure
 
@@ -24,7 +25,7 @@ class RemoteBackend:
     """
 
     def __init__(self, url: str, *, single_writer: bool = False, **options: Any) -> None:
-        self._fs, root = _filesystem(url, options)
+        self._fs, root = open_filesystem(url, options, StoreError)
         self._root = root.rstrip("/")
         self._url, self._single_writer = url, single_writer
         self._writable = False
@@ -159,19 +160,6 @@ class RemoteBackend:
         finally:
             self._fs.rm_file(probe)
         return False
-
-
-def _filesystem(url: str, options: dict[str, Any]) -> tuple[Any, str]:
-    try:
-        import fsspec
-    except ImportError as error:
-        raise ImportError(f"{url}: URLs need fsspec: pip install 'thinwire[store]'") from error
-    try:
-        # A filesystem of our own: one that is shared would bring a cache of listings with it.
-        fs, root = fsspec.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False, **options)
-    except (ImportError, ValueError) as error:
-        raise StoreError(f"{url}: {error}") from error
-    return fs, root
 
 
 def _puts_whole_objects(fs: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a row of `thinwire bench dedup` is: two things measured in turn, and a bar for their ratio."""
+"""Rows of a benchmark: two things measured in turn, and a bar for their ratio; how rows are run and shown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from thinwire.bench import _report
+from thinwire.cli._progress import Progress
 
 Action = Callable[[], object]
 
@@ -106,6 +107,41 @@ class Row:
             facts["own"] = _report.spread(measured.shown(measured.own)).as_dict()
             facts["base"] = _report.spread(measured.shown(measured.base)).as_dict()
         return facts
+
+
+def run(cases: Sequence[Case], effort: Effort) -> list[Row]:
+    """Measure the cases one after the other, and say which on the progress line."""
+    progress = Progress()
+    rows = []
+    for case in cases:
+        progress.show(f"{case.what}, {case.baseline}")
+        rows.append(case.run(effort))
+    progress.clear()
+    return rows
+
+
+def format_table(rows: list[Row]) -> str:
+    """The rows as text; below them, why some have no figures."""
+    header = ["what", "baseline", "own", "baseline's", "ratio", "quartiles", "bar", ""]
+    text: str = _report.table(header, [_cells(row) for row in rows])
+    notes = [
+        f"not measured: {row.case.what}, {row.case.baseline}: {row.left_out}" for row in rows if row.left_out
+    ]
+    return "\n".join([text, *([""] if notes else []), *notes])
+
+
+def _cells(row: Row) -> list[str]:
+    case, measured, ratio = row.case, row.measured, row.ratio
+    bar = "" if case.bar is None else f"{'at most ' if case.at_most else ''}{case.bar:g}"
+    if measured is None or ratio is None:
+        return [case.what, case.baseline, "", "", "", "", bar, "-"]
+    own, base = (
+        f"{_report.spread(measured.shown(samples)).median:.2f} {measured.unit}"
+        for samples in (measured.own, measured.base)
+    )
+    quartiles = f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio.count > 1 else ""
+    verdict = _report.verdict(row.met)
+    return [case.what, case.baseline, own, base, f"{ratio.median:.3g}", quartiles, bar, verdict]
 
 
 def need(module: str, package: str = "") -> None:
