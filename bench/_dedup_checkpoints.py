@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from thinwire._durable import sync
 from thinwire.bench._cases import Case, Effort, Measured, need, seconds
 
 Round = dict[str, float]
@@ -56,7 +56,7 @@ def _measure(effort: Effort) -> list[Round]:
 def _round(folder: Path, effort: Effort) -> Round:
     from thinwire.bench import _checkpoint_times
 
-    times: Round = _checkpoint_times.rounds(folder, 1, _state_bytes(effort))[0]._asdict()
+    times: Round = _checkpoint_times.measure(folder, _state_bytes(effort))._asdict()
     state = _checkpoint_times.random_state(_state_bytes(effort))
     return times | dict(_others(folder, state))
 
@@ -77,9 +77,7 @@ def _others(folder: Path, state: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
     def save() -> None:
         save_file(state, folder / "safetensors")
-        descriptor = os.open(folder / "safetensors", os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync(folder / "safetensors")
 
     yield _SAFETENSORS, seconds(save)
     (folder / "safetensors").unlink()
