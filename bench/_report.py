@@ -83,17 +83,12 @@ def spread(samples: Sequence[float]) -> Spread:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Text columns under a header: the first flush left, the others flush right; cells by `str`."""
+    from thinwire._table import columns  # as above
+
     cells = [list(header), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = []
-    for row in cells:
-        fields = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
-        ]
-        lines.append("  ".join(fields).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    dashes = ["-" * max(map(len, column)) for column in zip(*cells, strict=True)]
+    made: str = columns([cells[0], dashes, *cells[1:]])
+    return made
 
 
 def verdict(met: bool | None) -> str:

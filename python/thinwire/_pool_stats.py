@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from thinwire._sizes import format_size
+from thinwire._table import columns
 
+_CLASS_HEAD = ("blocks of", "allocations", "in use", "unused", "peak")
 _TRIALS = {"huge_bytes_per_s": "in huge pages", "plain_bytes_per_s": "in plain ones"}
 
 
@@ -34,9 +35,9 @@ class PoolStats:
         return {**self.values, "waste": self.waste, "hit_rate": self.hit_rate}
 
     def __str__(self) -> str:
-        parts = [_aligned(self._lines())]
+        parts = [columns(self._lines(), left=(0, 1))]
         if self.values["classes"]:
-            parts.append(_columns(["blocks of", "allocations", "in use", "unused", "peak"], self._classes()))
+            parts.append(columns([_CLASS_HEAD, *self._classes()], left=()))
         return "\n\n".join(parts)
 
     def _lines(self) -> list[tuple[str, str]]:
@@ -76,17 +77,6 @@ class PoolStats:
 def _held_by_tier(tiers: dict[str, dict[str, int]]) -> dict[str, int]:
     """The tiers that hold anything, the best first."""
     return {tier: one["held"] for tier, one in reversed(tiers.items()) if one["held"]}
-
-
-def _aligned(lines: Sequence[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
-
-
-def _columns(header: list[str], rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [zip(row, widths, strict=True) for row in [header, *rows]]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in line) for line in lines)
 
 
 __all__ = ["PoolStats"]

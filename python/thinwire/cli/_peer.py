@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from thinwire import Communicator
+from thinwire._table import columns
 from thinwire.cli._prediction import CODECS, RAW, Prediction, choose, predict
 from thinwire.cli._shaped import format_rate
 
@@ -177,11 +178,7 @@ def _prediction_table(predictions: list[Prediction]) -> str:
         if each.wait is not None and each.step is not None:
             cells += [_milliseconds(each.wait), _milliseconds(each.step), str(each.bucket_cap_mb)]
         rows.append(cells)
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in pairs)
-        for pairs in (list(enumerate(zip(row, widths, strict=True))) for row in [header, *rows])
-    )
+    return columns([header, *rows])
 
 
 def _milliseconds(seconds: float) -> str:

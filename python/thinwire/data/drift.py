@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from thinwire._table import columns
 from thinwire.data.bins import RISING
 from thinwire.data.class_counts import ClassCounts
 from thinwire.data.data_summary import DataSummary, check_alike
 from thinwire.data.field_summary import FieldSummary
 from thinwire.data.quality import Quality
-from thinwire.data.quality_table import columns
 from thinwire.errors import DataDrift, InvalidArgument
 
 PSI_LIMITS = (0.1, 0.25)
@@ -84,7 +84,7 @@ class Drift:
             (row.name, row.verdict, *(_shown(getattr(row, key)) for key in _SHOWN))
             for row in sorted(self.rows, key=lambda row: -_ORDER.index(row.verdict))
         ]
-        return f"{columns([head, *rows])}\n\n{_sentence(self)}"
+        return f"{columns([head, *rows], left=(0, 1))}\n\n{_sentence(self)}"
 
 
 _SHOWN = ("psi", "psi_noise", "distance", "distance_noise")

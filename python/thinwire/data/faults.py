@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from thinwire._table import columns
 from thinwire.data.layout import Place
 from thinwire.errors import CorruptRecord, InvalidArgument
 
@@ -95,8 +96,7 @@ class ReaderReport:
             *((name, str(value)) for name, value in self.native.items()),
             *((f"cache: {name}", str(value)) for name, value in (self.cache or {}).items()),
         ]
-        width = max(len(name) for name, _ in rows)
-        lines = [f"{name:<{width}}  {value}" for name, value in rows]
+        lines = [columns(rows, left=(0, 1))]
         lines += [f"  {fault}" for fault in self.faults[:_SHOWN]]
         if self.skipped > _SHOWN:
             lines.append(f"  and {self.skipped - _SHOWN} more")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from thinwire._table import columns
 from thinwire.data.class_counts import ClassCounts
 from thinwire.data.data_summary import DataSummary
 from thinwire.data.field_summary import FieldSummary
@@ -21,23 +22,11 @@ def table(summary: DataSummary, settings: Settings) -> str:
     """Lines about the records, a row a field, and the classes."""
     parts = ["\n".join(_about_records(summary))]
     if summary.fields:
-        parts.append(columns([_HEAD, *(_row(name, field) for name, field in summary.fields.items())]))
+        rows = [_row(name, field) for name, field in summary.fields.items()]
+        parts.append(columns([_HEAD, *rows], left=(0, 1)))
     if summary.classes is not None:
         parts.append("\n".join(_about_classes(summary.classes, settings)))
     return "\n\n".join(parts)
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned columns, the first two to the left, numbers to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = (
-        "  ".join(
-            f"{cell:<{width}}" if i < 2 else f"{cell:>{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def class_names(classes: ClassCounts, settings: Settings) -> dict[Any, int]:

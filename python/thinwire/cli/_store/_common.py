@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,20 +104,6 @@ def bar(args: argparse.Namespace, label: str) -> Bar:
 def report(args: argparse.Namespace, facts: Mapping[str, Any], text: str) -> None:
     """Print the facts as JSON, or else the text."""
     print(json.dumps(facts, indent=2) if args.json else text)
-
-
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Text columns under a header; those in `right` flush right."""
-    table = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def moment(seconds: float) -> str:

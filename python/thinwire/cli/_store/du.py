@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict
 
 from thinwire._sizes import format_size
+from thinwire._table import columns
 from thinwire.cli._store import _common
 
 HELP = """\
@@ -52,6 +53,6 @@ def run(args: argparse.Namespace) -> int:
         f"{format_size(stats.stored)} stored: {stats.ratio:.2f} times smaller\n"
         f"{format_size(stats.garbage)} garbage"
     )
-    text = f"{_common.columns(header, rows, right=range(1, len(header)))}\n\n{total}"
+    text = f"{columns([header, *rows])}\n\n{total}"
     _common.report(args, {"names": [asdict(each) for each in names], "store": asdict(stats)}, text)
     return 0

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from thinwire._sizes import format_size
+from thinwire._table import columns
 from thinwire.cli._store import _common
 from thinwire.errors import InvalidArgument
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             store.remove_location(args.remove)
         found = store.locations()
     rows = [[one.location.url, f"{one.location.weight:g}", *_cells(one)] for one in found]
-    text = _common.columns(["location", "weight", "packs", "stored"], rows, right=[1, 2, 3])
+    text = columns([["location", "weight", "packs", "stored"], *rows])
     errors = [str(one.error) for one in found if one.error]
     facts = {"locations": [_facts(one) for one in found]}
     _common.report(args, facts, "\n".join([text, *errors]))

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from thinwire._sizes import format_size
+from thinwire._table import columns
 from thinwire.cli._store import _common
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
         [f"{each['name']}@{each['version']}", format_size(each["size"]), _common.moment(each["created"])]
         for each in found
     ]
-    _common.report(args, {"versions": found}, _common.columns(["name", "size", "created"], rows, right=[1]))
+    text = columns([("name", "size", "created"), *rows], left=(0, 2))
+    _common.report(args, {"versions": found}, text)
     return 0
 
 
