@@ -96,8 +96,12 @@ def test_torch_is_imported_only_where_the_design_says() -> None:
             assert not {module.partition(".")[0] for module in imported_modules(path)} & {"torch"}, name
 
 
-def test_importing_thinwire_imports_neither_torch_nor_cupy() -> None:
-    code = "import sys, thinwire; print({'torch', 'cupy'} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("module", "others"),
+    [("thinwire", {"torch", "cupy"}), ("thinwire.data", {"torch", "thinwire.ddp", "thinwire.store"})],
+)
+def test_importing_a_package_leaves_others_alone(module: str, others: set[str]) -> None:
+    code = f"import sys, {module}; print({others} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

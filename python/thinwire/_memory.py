@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,17 @@ def byte_view(data: Any, what: str, *, writable: bool = False) -> memoryview:
     if writable and view.readonly:
         raise InvalidArgument(f"{what} is read-only")
     return view
+
+
+def fill(memory: memoryview, read_into: Callable[[memoryview], int | None]) -> int:
+    """Fill memory by calls of `read_into`, which says how many bytes it wrote; the bytes in all.
+
+    They are fewer than there is room for only where `read_into` had no more.
+    """
+    done = 0
+    while done < len(memory) and (got := read_into(memory[done:])):
+        done += got
+    return done
 
 
 def batches(sizes: Any, most: int) -> Iterator[slice]:

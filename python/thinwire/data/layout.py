@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from thinwire.data.ragged import ends_of
 from thinwire.errors import InvalidArgument
 
 Indices = NDArray[np.int64]
@@ -94,8 +95,7 @@ class Table:
 
     def __init__(self, paths: Sequence[str], layouts: Sequence[Layout]) -> None:
         self._paths = paths
-        counts = np.array([layout.count for layout in layouts], np.int64)
-        self._firsts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        self._firsts = ends_of([layout.count for layout in layouts])
         self._ends = self._firsts[1:]
         self.count = int(self._firsts[-1])
         self.element: Element | None = None

@@ -14,6 +14,7 @@ from thinwire.data.duplicates import Duplicates
 from thinwire.data.field_summary import FieldSummary
 from thinwire.data.quality_settings import Settings
 from thinwire.data.quality_table import class_names, table
+from thinwire.data.ragged import ends_of
 from thinwire.data.record_fields import RecordFields
 from thinwire.errors import InvalidArgument
 
@@ -101,10 +102,8 @@ class Quality:
         self._ragged.add(address, np.ascontiguousarray(offsets, np.int64))
 
     def _update_texts(self, records: list[bytes]) -> None:
-        offsets = np.zeros(len(records) + 1, np.int64)
-        np.cumsum([len(record) for record in records], out=offsets[1:])
         view = raw_bytes(b"".join(records), "records")
-        self.update_ragged(view.address, offsets)
+        self.update_ragged(view.address, ends_of([len(record) for record in records]))
 
     def _make_rows(self, layout: RecordFields) -> _core.RecordSummary:
         assert layout.bytes is not None

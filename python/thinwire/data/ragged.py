@@ -51,8 +51,8 @@ class RaggedBatch(Sequence[memoryview]):
         return RaggedBatch(data, ends_of(lengths[kept]))
 
 
-def ends_of(sizes: NDArray[Any]) -> NDArray[np.int64]:
+def ends_of(sizes: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
     """The offsets of records of these sizes that follow each other: int64 of shape (records + 1,)."""
     offsets = np.zeros(len(sizes) + 1, np.int64)
-    sizes.cumsum(out=offsets[1:])
+    np.cumsum(sizes, out=offsets[1:])
     return offsets

@@ -11,11 +11,11 @@ import numpy as np
 
 from thinwire import _core
 from thinwire._durable import sync, sync_file, temporary_beside
+from thinwire._memory import byte_view
 from thinwire._sizes import parse_size
 from thinwire.data.layout import Element
 from thinwire.data.shards import ENTRY, HEADER_BYTES, SUFFIX, Footer, pack_footer, pack_header, pack_metadata
 from thinwire.errors import InvalidArgument
-from thinwire.store.memory import byte_view
 
 DEFAULT_SHARD_BYTES = "256MiB"
 

@@ -16,7 +16,7 @@ from thinwire.store import pack
 from thinwire.store.backend import Backend
 from thinwire.store.caching import CachedBackend
 from thinwire.store.index import Index, Mask, PackRow, Segment
-from thinwire.store.leases import usable_packs
+from thinwire.store.leases import present_packs, usable_packs
 from thinwire.store.manifest import Manifest
 from thinwire.store.refs import Ref
 from thinwire.store.sealing import Cipher, Keys
@@ -98,9 +98,8 @@ class Catalog:
         Reads all of them, once.
         """
         with self._lock:
-            found = {pack.pack_id_of(entry.path) for entry in self.backend.list("packs/")}
-            known = found - {b""} - self.index.row_of.keys()
-            self._orphans = {name: self._orphans.get(name) or self._scan(name) for name in known}
+            unnamed = present_packs(self.backend).keys() - self.index.row_of.keys()
+            self._orphans = {name: self._orphans.get(name) or self._scan(name) for name in unnamed}
             return Index(segment for segment in self._orphans.values() if segment)
 
     def _scan(self, pack_id: bytes) -> Segment | None:

@@ -22,6 +22,7 @@ from thinwire.errors import CorruptChunk, FormatVersion
 RAW, ZSTD, PLANES2, PLANES4 = range(4)
 NAMES = ("raw", "zstd", "planes2", "planes4")
 MOST_CHUNK_BYTES = 64 << 20
+DEFAULT_LEVEL = 3  # of zstd
 
 _PLANE_WIDTH = {PLANES2: 2, PLANES4: 4}
 _CODING_OF_WIDTH = {width: coding for coding, width in _PLANE_WIDTH.items()}

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thinwire.store import index as indexes
+from thinwire.store.coding import DEFAULT_LEVEL
 from thinwire.store.index import Ids, Index, Segment
 from thinwire.store.packer import Packer
 from thinwire.store.refs import Ref
-from thinwire.store.repairing import LEVEL
 from thinwire.store.survey import Census
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Contents:
         """Copy chunks into new packs, with their index. A chunk that is damaged is left out."""
         store = self._store
         index = store.catalog.sound_index()
-        packer = Packer(store.backend, store.catalog.keys, store.workers, LEVEL, heartbeat)
+        packer = Packer(store.backend, store.catalog.keys, store.workers, DEFAULT_LEVEL, heartbeat)
         try:
             for chunk, data in store.fetcher.sound(index.sized(chunks)):
                 packer.put(chunk, data, None)

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from thinwire._chunking import Profile, cuts
+from thinwire._memory import byte_view
 from thinwire.errors import CorruptChunk, InvalidArgument, NotFound
 from thinwire.store.index import CHUNK, Chunks
-from thinwire.store.memory import byte_view
 from thinwire.store.reader import Reader
 from thinwire.store.writer import BLOCK_BYTES, Writer
 
@@ -94,20 +94,24 @@ def _add_tree(writer: Writer, root: Path, profile: Profile | str) -> tuple[Chunk
     made: list[Chunks] = []
     entries: list[Described] = []
     small: list[bytes] = []
+    small_bytes = 0
 
     def add_small() -> None:
+        nonlocal small_bytes
         made.append(_add_small(writer, small, profile))
         small.clear()
+        small_bytes = 0
 
     for path in _walk(root):
         entry = _describe(path, path.relative_to(root).as_posix())
         entries.append(entry)
         if entry["kind"] != "file":
             continue
-        if path.lstat().st_size <= _SMALL_BYTES:
+        if entry["size"] <= _SMALL_BYTES:
             small.append(path.read_bytes())
             entry["size"] = len(small[-1])
-            if sum(map(len, small)) >= BLOCK_BYTES:
+            small_bytes += entry["size"]
+            if small_bytes >= BLOCK_BYTES:
                 add_small()
         else:
             add_small()

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from thinwire._durable import TEMPORARY
 from thinwire.errors import NotFound, StoreError
 from thinwire.store.backend import Buffer, Entry, check_path, conflict, cut_off, failure
 
-_TEMPORARY = ".tmp-"
 _MOST_PARTS = 1024  # Linux: IOV_MAX
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -108,7 +108,7 @@ class LocalBackend:
     def tidy(self, older_than_s: float) -> None:
         for folder, _, files in os.walk(self.root):
             for name in files:
-                if name.startswith(_TEMPORARY):
+                if name.startswith(TEMPORARY):
                     path = Path(folder, name).relative_to(self.root).as_posix()
                     with contextlib.suppress(NotFound):  # its owner was faster
                         if self.age(path) > older_than_s:
@@ -122,7 +122,7 @@ class LocalBackend:
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
                 if entry.is_dir():
                     yield from self._entries(Path(entry.path), f"{prefix}{entry.name}/")
-                elif not entry.name.startswith(_TEMPORARY):
+                elif not entry.name.startswith(TEMPORARY):
                     with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                         yield Entry(prefix + entry.name, entry.stat().st_size)
 
@@ -163,7 +163,7 @@ def _written(folder: Path, parts: Sequence[Buffer]) -> Path:
 
 
 def _open_temporary(folder: Path) -> tuple[int, Path]:
-    path = folder / (_TEMPORARY + secrets.token_hex(8))
+    path = folder / (TEMPORARY + secrets.token_hex(8))
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path
 
 

@@ -12,7 +12,7 @@ from thinwire.errors import FormatVersion, NotFound, StoreError
 from thinwire.store import manifest as manifests
 from thinwire.store import pack, refs
 from thinwire.store.index import CHUNK, Chunks, Index
-from thinwire.store.leases import COMMITTED, CONDEMNED, Lease, read_condemned, state_of_lease
+from thinwire.store.leases import COMMITTED, CONDEMNED, PACKS, Lease, read_condemned, state_of_lease
 from thinwire.store.locations import Holding
 from thinwire.store.manifest import Manifest
 from thinwire.store.metering import Meter, Progress
@@ -159,7 +159,7 @@ def stats(store: Store) -> Stats:
     ids = counted.chunks()["id"]
     found = index.find(ids)
     entries = index.entries[found[found >= 0]]
-    packs = list(store.backend.list("packs/"))
+    packs = list(store.backend.list(PACKS))
     stored = sum(entry.size for entry in packs)
     return Stats(
         names=len({ref.name for ref, _ in counted.manifests}),

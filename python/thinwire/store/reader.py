@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thinwire import _core
+from thinwire._memory import allocate, batches, byte_view
 from thinwire.errors import CorruptChunk, FormatVersion, InvalidArgument, NotFound, StoreError
 from thinwire.store import coding, pack
 from thinwire.store.catalog import Catalog
 from thinwire.store.index import Chunks, Index, Place, Positions
 from thinwire.store.manifest import Manifest
-from thinwire.store.memory import allocate, batches, byte_view
 from thinwire.store.metering import UNHEARD
 from thinwire.store.packer import Workers
 from thinwire.store.refs import Ref

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from thinwire.errors import FormatVersion, StoreError
 from thinwire.store import index as indexes
 from thinwire.store import maintenance, pack
+from thinwire.store.coding import DEFAULT_LEVEL
 from thinwire.store.index import Chunks, Index, PackRow
-from thinwire.store.leases import Lease
+from thinwire.store.leases import PACKS, Lease
 from thinwire.store.maintenance import Report, Unreadable, distinct
 from thinwire.store.manifest import Manifest
 from thinwire.store.metering import Meter, Progress
@@ -21,8 +22,6 @@ from thinwire.store.refs import Ref
 
 if TYPE_CHECKING:
     from thinwire.store.store import Store
-
-LEVEL = 3  # of zstd, for what is written anew
 
 
 class Found(NamedTuple):
@@ -38,7 +37,7 @@ def repair(store: Store, progress: Progress | None = None) -> Report:
     with Lease.open(store.backend) as lease:
         store.catalog.refresh()
         old_segments = store.catalog.segment_paths()
-        packer = Packer(store.backend, store.catalog.keys, store.workers, LEVEL, lease.heartbeat)
+        packer = Packer(store.backend, store.catalog.keys, store.workers, DEFAULT_LEVEL, lease.heartbeat)
         rows, have = _keep_or_salvage(store, packer, _examine_all(store, lease, progress))
         counted = maintenance.census(store)
         found = list(_find_versions(store, counted.damage))
@@ -54,7 +53,7 @@ def repair(store: Store, progress: Progress | None = None) -> Report:
 
 def _examine_all(store: Store, lease: Lease, progress: Progress | None) -> list[Found]:
     index = store.catalog.index
-    packs = list(store.backend.list("packs/"))
+    packs = list(store.backend.list(PACKS))
     meter = Meter(progress, sum(entry.size for entry in packs))
     found = []
     examined = store.workers.coders.map(lambda entry: _examine(store, index, entry.path), packs)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thinwire._memory import fill
 from thinwire.errors import InvalidArgument, NotFound
 
 _NEWLINE = 10
@@ -75,7 +76,7 @@ def read_lines(shard: Shard, block_bytes: int, most_bytes: int) -> Iterator[Line
         while True:
             block = np.empty(2 * len(carried) + block_bytes, np.uint8)
             block[: len(carried)] = carried
-            got = _fill(file, block[len(carried) : -1].data[:left])
+            got = fill(block[len(carried) : -1].data[:left], file.readinto)
             filled, left = len(carried) + got, left - got
             last = filled < len(block) - 1
             completed = bool(last and filled and block[filled - 1] != _NEWLINE)
@@ -113,10 +114,3 @@ def _shard(path: Path, name: str) -> Shard:
 def _stamp(path: Path) -> tuple[int, int]:
     info = path.stat()
     return info.st_size, info.st_mtime_ns
-
-
-def _fill(file: Any, memory: memoryview) -> int:
-    done = 0
-    while done < len(memory) and (got := file.readinto(memory[done:])):
-        done += int(got)
-    return done

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from thinwire._chunking import Profile
+from thinwire._memory import byte_view
 from thinwire._sizes import parse_size
 from thinwire.errors import Conflict, CorruptChunk, FormatVersion, InvalidArgument, NotFound
 from thinwire.store import coding, collecting, collector, files, maintenance, repairing, syncing
@@ -23,7 +24,6 @@ from thinwire.store.catalog import Catalog
 from thinwire.store.collector import Collected
 from thinwire.store.leases import GRACE_S, Lease
 from thinwire.store.locations import MARKER, Holding, Location, SpreadBackend
-from thinwire.store.memory import byte_view
 from thinwire.store.metering import Meter, Progress
 from thinwire.store.packer import Workers
 from thinwire.store.reader import Fetcher, Reader
@@ -32,7 +32,6 @@ from thinwire.store.sealing import Keys, create_keys, open_keys
 from thinwire.store.writer import Writer
 
 FORMAT = 1
-DEFAULT_LEVEL = 3
 DEFAULT_PROFILE = "native"
 Version = Ref
 
@@ -125,7 +124,7 @@ class Store:
         profile: Profile | str | None = None,
         metadata: Mapping[str, Any] | None = None,
         expect: int | None = None,
-        level: int = DEFAULT_LEVEL,
+        level: int = coding.DEFAULT_LEVEL,
         progress: Progress | None = None,
     ) -> Version:
         """Store data as a new version of `name`. It is durable, and visible, when this returns.
@@ -137,7 +136,8 @@ class Store:
         """
         chosen = profile if isinstance(profile, Profile) else Profile.parse(profile or DEFAULT_PROFILE)
         with self.writer(name, expect=expect, level=level) as writer:
-            writer.meter = Meter(progress, files.size_of(data))
+            if progress:  # else nobody asks how much there is: a tree is not walked for that
+                writer.meter = Meter(progress, files.size_of(data))
             chunks, described = files.add(writer, data, chosen)
             described |= {
                 "profile": str(chosen),
@@ -165,7 +165,7 @@ class Store:
         reader.read_into([(slice(None), memory)])
         return bytes(memory) if out is None else out
 
-    def writer(self, name: str, *, expect: int | None = None, level: int = DEFAULT_LEVEL) -> Writer:
+    def writer(self, name: str, *, expect: int | None = None, level: int = coding.DEFAULT_LEVEL) -> Writer:
         """For those who cut and describe themselves: `add` as often as needed, then `commit`."""
         lease = Lease.open(self.backend)
         try:

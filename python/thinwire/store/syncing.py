@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thinwire._memory import allocate, batches
 from thinwire.errors import Conflict, NotFound
 from thinwire.store.index import Chunks
 from thinwire.store.leases import COMMITTED, end_lease
 from thinwire.store.manifest import Manifest
-from thinwire.store.memory import allocate, batches
 from thinwire.store.metering import Meter, Progress
 from thinwire.store.reader import BATCH_BYTES, Piece
 from thinwire.store.refs import Ref

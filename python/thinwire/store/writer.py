@@ -11,6 +11,7 @@ import numpy as np
 
 from thinwire import _core
 from thinwire._chunking import Chunker, Profile
+from thinwire._memory import allocate, batches, byte_view, fill
 from thinwire.errors import InvalidArgument
 from thinwire.store import index as indexes
 from thinwire.store.catalog import Catalog
@@ -18,7 +19,6 @@ from thinwire.store.coding import MOST_CHUNK_BYTES
 from thinwire.store.index import CHUNK, Chunks, Ids
 from thinwire.store.leases import Lease
 from thinwire.store.manifest import Manifest
-from thinwire.store.memory import allocate, batches, byte_view
 from thinwire.store.metering import UNHEARD
 from thinwire.store.packer import Packer, Workers
 from thinwire.store.refs import Ref, Refs
@@ -197,7 +197,7 @@ def _cut_stream(read_into: Callable[[memoryview], int], profile: Profile | str) 
     while True:
         block = allocate(len(carried) + BLOCK_BYTES)
         block[: len(carried)] = carried
-        got = _fill(read_into, block[len(carried) :])
+        got = fill(block[len(carried) :], read_into)
         block = block[: len(carried) + got]
         ends = chunker.update(block[len(carried) :])
         if got < BLOCK_BYTES:
@@ -210,10 +210,3 @@ def _cut_stream(read_into: Callable[[memoryview], int], profile: Profile | str) 
             carried = block
         if got < BLOCK_BYTES:
             return
-
-
-def _fill(read_into: Callable[[memoryview], int], block: memoryview) -> int:
-    done = 0
-    while done < len(block) and (got := read_into(block[done:])):
-        done += got
-    return done

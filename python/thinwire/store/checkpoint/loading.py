@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import torch
 
+from thinwire._memory import batches
 from thinwire.errors import CorruptChunk, FormatVersion, NotFound, StoreError
 from thinwire.store.checkpoint import tensors
 from thinwire.store.checkpoint.layout import Extents, Place
 from thinwire.store.checkpoint.saving import OWN, STATE, Progress
 from thinwire.store.checkpoint.tensors import Bytes, Spec
 from thinwire.store.checkpoint.tree import Data, Json, named_leaves, tag
-from thinwire.store.memory import batches
 from thinwire.store.reader import Reader
 
 _PROGRESS_BYTES = 256 << 20  # between two calls of a progress callback

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from thinwire._durable import replacing
+from thinwire._memory import fill
 from thinwire.errors import InvalidArgument
 from thinwire.store.checkpoint import tree
 from thinwire.store.checkpoint.checkpointer import Checkpointer
@@ -101,23 +102,15 @@ def export_safetensors(
     """
     stored = saver.open(step)
     entries = _entries_of(stored, _descend(branch(stored), of))
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with beside.open("xb") as file:
-            file.write(_header([entry for entry, _ in entries], stored.said.get("safetensors")))
-            total, done = sum(entry.spec.size for entry, _ in entries), 0
-            for _, leaf in entries:
-                for part in _parts(stored, leaf):
-                    file.write(part.data)
-                    done += len(part)
-                    if progress is not None:
-                        progress(done, total)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        file.write(_header([entry for entry, _ in entries], stored.said.get("safetensors")))
+        total, done = sum(entry.spec.size for entry, _ in entries), 0
+        for _, leaf in entries:
+            for part in _parts(stored, leaf):
+                file.write(part.data)
+                done += len(part)
+                if progress is not None:
+                    progress(done, total)
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[list[_Entry], dict[str, str]]:
@@ -193,12 +186,8 @@ def _add(writer: Writer, memory: Bytes, width: int | None) -> Chunks:
 
 def _read(file: BinaryIO, offset: int, memory: Bytes) -> None:
     file.seek(offset)
-    left = memory.data
-    while len(left):
-        got = file.readinto(left)  # type: ignore[attr-defined]
-        if not got:
-            raise InvalidArgument("the file became shorter while it was read")
-        left = left[got:]
+    if fill(memory.data, file.readinto) < len(memory):  # type: ignore[attr-defined]
+        raise InvalidArgument("the file became shorter while it was read")
 
 
 def _descend(described: tree.Json, path: str) -> tree.Json:
