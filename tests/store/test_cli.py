@@ -326,6 +326,11 @@ def test_packs_in_several_places(run: Run, tmp_path: Path) -> None:
     assert run("locations", "st", "--add", "moved").status == 0
     assert run("verify", "st").status == 0
     assert run("du", "st", "--json").json["store"]["packs"] == 2
+    assert run("locations", "st", "--add", "st").status == 0
+    own, moved = run("locations", "st", "--empty", str(tmp_path / "moved"), "--json").json["locations"]
+    assert (own["packs"], moved["packs"], moved["weight"]) == (2, 0, 0)
+    assert run("locations", "st", "--remove", str(tmp_path / "moved")).status == 0
+    assert run("verify", "st").status == 0
 
 
 def test_dedup_records(run: Run, tmp_path: Path) -> None:

@@ -69,6 +69,18 @@ def test_packs_that_are_mostly_garbage_are_rewritten(world: World) -> None:
     assert world.violation is None
 
 
+def test_packs_that_are_given_up_are_rewritten_whatever_they_hold(world: World) -> None:
+    world.write(world.store, "a", [1, 2])
+    before = leases.present_packs(world.store).keys()
+    world.write(world.store, "b", [3])
+    done = gc(world, given_up=before)
+    assert (done.packs, done.rewritten) == (1, 2)
+    assert packs(world) == [[1, 2], [3]]
+    assert not before & leases.present_packs(world.store).keys()
+    world.check()
+    assert world.violation is None
+
+
 def test_of_a_chunk_in_two_packs_one_place_stays(world: World) -> None:
     world.write(world.store, "a", [1, 2])
     world.contents.write_segment({world.contents.write_pack([1]).hex(): [1]})

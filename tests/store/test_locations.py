@@ -100,6 +100,41 @@ def test_all_that_looks_at_a_store_looks_into_its_locations(store: Store, tmp_pa
         check_sound(again, promised(again))
 
 
+def test_a_location_can_be_emptied(store: Store, tmp_path: Path) -> None:
+    url = str(tmp_path / "one")
+    with Store(tmp_path / "home", create=False, threads=1) as other:
+        check_sound(other, promised(other))
+        held = [len(found.packs) for found in store.locations()]
+        done = store.empty_location(url)
+        assert done.packs == held[1]
+        assert done.rewritten
+        now = [len(found.packs) for found in store.locations()]
+        assert now[1] == 0
+        assert all(count >= before for count, before in zip(now[::2], held[::2], strict=True))
+        check_sound(other, promised(other))  # who knew where the packs were
+        store.remove_location(url)
+        assert store.verify()
+    with Store(tmp_path / "home", create=False, threads=1) as again:
+        assert again.empty_location(str(tmp_path / "home")).packs == now[0]
+        check_sound(again, promised(again))
+        assert again.verify()
+        with pytest.raises(InvalidArgument, match="no location for new packs"):
+            again.empty_location(str(tmp_path / "two"))
+        with pytest.raises(InvalidArgument, match="own place"):
+            again.remove_location(str(tmp_path / "home"))
+        with pytest.raises(NotFound, match="no location"):
+            again.empty_location("elsewhere")
+
+
+def test_a_location_is_not_emptied_under_a_writer(store: Store, tmp_path: Path) -> None:
+    held = len(store.locations()[1].packs)
+    with store.writer("b"):
+        done = store.empty_location(str(tmp_path / "one"), wait_s=0)
+    assert done.waiting_for
+    assert len(store.locations()[1].packs) == held
+    assert store.empty_location(str(tmp_path / "one")).packs == held
+
+
 def test_a_location_that_is_missing_is_named(store: Store, tmp_path: Path) -> None:
     missing: list[bool] = []
     while len(set(missing)) < 2:

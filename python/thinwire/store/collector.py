@@ -69,6 +69,7 @@ def collect(
     contents: Contents,
     *,
     live_share: float = LIVE_SHARE,
+    given_up: AbstractSet[bytes] = frozenset(),
     wait_s: float | None = None,
     grace_s: float = leases.GRACE_S,
     poll_s: float = POLL_S,
@@ -76,8 +77,8 @@ def collect(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Collected:
-    """Delete what no version needs. Packs of whose bytes a smaller share than `live_share` is needed are
-    rewritten.
+    """Delete what no version needs. Packs of whose bytes a smaller share than `live_share` is needed, and
+    the packs `given_up` whatever they hold, are rewritten.
 
     Waits up to `wait_s` seconds (None: as long as it takes) for the writers at work, each until it ends or
     was silent for its own grace time; `grace_s` is the collector's. Raises Conflict while another collector
@@ -87,7 +88,7 @@ def collect(
     lease = Lease.open(backend, leases.COLLECTOR, grace_s, background=background, clock=clock)
     try:
         pause = _Pause(lease, poll_s, wait_s, sleep, clock)
-        done = _Collection(backend, refs, contents, lease, pause).run(live_share)
+        done = _Collection(backend, refs, contents, lease, pause).run(live_share, given_up)
         backend.tidy(_LEFTOVER_S)
         return done
     finally:
@@ -142,12 +143,12 @@ class _Collection:
         self._backend, self._refs, self._contents = backend, refs, contents
         self._lease, self._pause = lease, pause
 
-    def run(self, live_share: float) -> Collected:
+    def run(self, live_share: float, given_up: AbstractSet[bytes]) -> Collected:
         # All that may be deleted is listed before the writers are: whoever could still need it is among them.
         manifests = self._manifests()
         look = self._look()
         unused, dead = manifests - look.manifests, look.dead
-        plan = look.survey.plan(live_share)
+        plan = look.survey.plan(live_share, given_up)
         if len(plan.chunks):
             self._contents.rewrite(plan.chunks, plan.sources, self._lease.heartbeat)
         if not (plan.packs or unused or dead):

@@ -63,7 +63,7 @@ class _Place:
     def do(self, work: Callable[[Backend], _Result]) -> _Result:
         """Do something there. A StoreError names the location."""
         try:
-            return work(self._opened())
+            return work(self.opened())
         except StoreError as error:
             if self.location.id == HOME:
                 raise
@@ -91,7 +91,8 @@ class _Place:
                 "store with locations=[where it is now]; if it is lost, remove_location"
             )
 
-    def _opened(self) -> Backend:
+    def opened(self) -> Backend:
+        """Its backend. Raises StoreError where none can be made."""
         if self._backend is None:
             try:
                 self._backend = backend_for(self.location.url)
@@ -192,17 +193,31 @@ class SpreadBackend:
         self._put(_Place(location, marker, backend))
         return location
 
+    def retire(self, url: str) -> Backend:
+        """Let a location take no new packs; its backend. Raises NotFound, InvalidArgument, StoreError."""
+        place = self._at(url)
+        place.check()
+        backend = place.opened()
+        self.set(backend, 0.0)
+        return backend
+
     def remove(self, url: str) -> None:
         """Forget a location that is lost, or empty. Raises NotFound, InvalidArgument."""
-        self._refresh()
-        found = [place for place in self._places.values() if place.location.url == url]
-        if not found or found[0].location.id == HOME:
-            raise NotFound(f"the store has no location {url} beside its own place; locations() lists them")
-        if packs := _holding(found[0]).packs:
+        found = self._at(url)
+        if found.location.id == HOME:
+            raise InvalidArgument(f"{url} is the store's own place, which it cannot do without")
+        if packs := _holding(found).packs:
             raise InvalidArgument(
-                f"location {url} holds {len(packs)} packs; with weight 0 it takes no new ones"
+                f"location {url} holds {len(packs)} packs; empty_location moves what is needed of them"
             )
-        self._record(found[0].location.id, url, None)
+        self._record(found.location.id, url, None)
+
+    def _at(self, url: str) -> _Place:
+        self._refresh()
+        for place in self._places.values():
+            if place.location.url == url:
+                return place
+        raise NotFound(f"the store has no location {url}; locations() lists them")
 
     def _ranked(self, path: str) -> Sequence[_Place]:
         """The places where an object may be, that first where a new one goes."""

@@ -22,7 +22,7 @@ from thinwire.store.backend import CONFIG, Backend, backend_at
 from thinwire.store.caching import CachedBackend
 from thinwire.store.catalog import Catalog
 from thinwire.store.collector import Collected
-from thinwire.store.leases import GRACE_S, Lease
+from thinwire.store.leases import GRACE_S, Lease, present_packs
 from thinwire.store.locations import MARKER, Holding, Location, SpreadBackend
 from thinwire.store.metering import Meter, Progress
 from thinwire.store.packer import Workers
@@ -211,14 +211,7 @@ class Store:
         Packs with a smaller share of needed bytes than `live_share` are rewritten. Waits up to `wait_s`
         seconds (None: as long as it takes) for the writers at work; Conflict while another collector is.
         """
-        return collector.collect(
-            self.catalog.backend,
-            self.refs,
-            collecting.Contents(self),
-            live_share=live_share,
-            wait_s=wait_s,
-            grace_s=grace_s,
-        )
+        return self._collect(live_share=live_share, wait_s=wait_s, grace_s=grace_s)
 
     def repair(self, *, progress: Progress | None = None) -> maintenance.Report:
         """Make the index again from the packs, take what is damaged from replicas; reports what is lost."""
@@ -233,10 +226,24 @@ class Store:
         """
         return self.backend.set(url, weight)
 
+    def empty_location(self, url: str, *, wait_s: float | None = None, grace_s: float = GRACE_S) -> Collected:
+        """Let a location take no new packs, and move what versions need of those it has to the others.
+
+        A garbage collection that gives up all packs of the location: safe beside readers and writers, and
+        where it is cut off; `wait_s` as for `gc`. A writer in another process can put packs there until it
+        learns of it: call it again then. Raises NotFound, InvalidArgument where no other location takes
+        packs, and what `gc` does.
+        """
+        given_up = present_packs(self.backend.retire(url)).keys()
+        return self._collect(given_up=given_up, wait_s=wait_s, grace_s=grace_s)
+
+    def _collect(self, **options: Any) -> Collected:
+        return collector.collect(self.catalog.backend, self.refs, collecting.Contents(self), **options)
+
     def remove_location(self, url: str) -> None:
         """Forget a location that is lost, or empty. `repair` takes what lay there from replicas.
 
-        Raises NotFound, and InvalidArgument while packs are there.
+        Raises NotFound, and InvalidArgument while packs are there, or where it is the store's own place.
         """
         self.backend.remove(url)
 

@@ -54,8 +54,9 @@ class Survey:
         self.stale = set() if self.missing else set(census.packs) - present
         """Packs that the index names and that are gone. None while a chunk is missing: they may be away."""
 
-    def plan(self, live_share: float) -> Plan:
-        """Packs of whose bytes nothing, or less than that share, is needed; and what to save of them."""
+    def plan(self, live_share: float, given_up: AbstractSet[bytes] = frozenset()) -> Plan:
+        """Packs of whose bytes nothing, or less than that share, is needed, and those that are `given_up`;
+        and what to save of them."""
         holder = self._holders()
         held, total = self._bytes(holder), self._bytes(self._there)
         poor = (held == 0) | (held < live_share * total)
@@ -63,7 +64,7 @@ class Survey:
         garbage = {
             pack
             for pack, is_poor in zip(packs, poor, strict=True)
-            if is_poor and pack in self._present and pack not in self._doomed
+            if (is_poor or pack in given_up) and pack in self._present and pack not in self._doomed
         }
         condemned = garbage | set(self._doomed & self._present)
         # Needed, and either held by garbage or only in packs that another collector may delete.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from thinwire.store.locations import Holding
 
 HELP = """\
-List the places where packs lie, with what lies there; add one, or forget one.
+List the places where packs lie, with what lies there; add one, empty one, or forget one.
 
 New packs are spread over the store's own place and the others in proportion to their weights; what is there
 already stays where it is. All else lies in the store's own place. Status 3: a place is missing.
@@ -23,6 +23,7 @@ examples:
   thinwire store locations backup
   thinwire store locations backup --add /mnt/second/packs --weight 2
   thinwire store locations backup --add backup --weight 0     only the other places take new packs
+  thinwire store locations backup --empty /mnt/second/packs   move what is needed of it to the others
   thinwire store locations backup --remove /mnt/second/packs  it is lost, or empty; then run repair
 """
 
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _common.add_store(parser)
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--add", metavar="URL", help="let new packs lie there, too, or change its weight")
+    change.add_argument(
+        "--empty", metavar="URL", help="move what is needed of the packs of a place to the others"
+    )
     change.add_argument("--remove", metavar="URL", help="forget a place that is lost, or empty")
     parser.add_argument(
         "--weight", type=float, metavar="W", help="its share, compared with others; default 1"
@@ -45,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     with _common.open_store(args) as store:
         if args.add:
             store.add_location(args.add, weight=1.0 if args.weight is None else args.weight)
+        if args.empty:
+            store.empty_location(args.empty)
         if args.remove:
             store.remove_location(args.remove)
         found = store.locations()
