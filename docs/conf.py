@@ -20,7 +20,7 @@ def codec_table() -> str:
     """The table of docs/codecs.md, made from the registry, so that it cannot disagree with the code."""
     lines = ["| codec | id | parameters | smaller than fp32 | error bound |", "|---|---|---|---|---|"]
     for info in tw.codecs():
-        parameters = ", ".join(f"`{name}={value}`" for name, value in info.params.items())
+        parameters = ", ".join(f"`{name}={str(value).lower()}`" for name, value in info.params.items())
         cells = (
             f"[{info.name}](wire/{info.name}.md)",
             str(info.wire_id),

@@ -43,9 +43,10 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_the_registry_is_listed_with_its_defaults():
     infos = tw.codecs()
     assert [info.name for info in infos] == list(PARAMETERS)
-    assert {info.wire_id for info in infos} == {0, 1, 2, 4, 5, 6, 7, 8, 9}
+    assert {info.wire_id for info in infos} == set(range(10))
     by_name = {info.name: info for info in infos}
-    assert by_name["int4"].params == {"block": 64, "rounding": "nearest"}
+    assert by_name["int4"].params == {"block": 64, "rounding": "nearest", "rotate": False}
+    assert by_name["fp8"].params == {"block": 256, "rounding": "nearest", "format": "e4m3"}
     assert by_name["topk"].params == {"density": 0.03, "values": "sign"}
     assert by_name["raw"].ratio == 1
     assert by_name["int8"].ratio == pytest.approx(4 / (1 + 2 / 256), rel=1e-6)
@@ -71,6 +72,9 @@ def test_parameters_stand_in_the_name_or_beside_it():
     assert tw.codec("int4:block=128") == tw.codec("int4", block=128) == tw.codec("int4", block="128")
     assert tw.codec("int4:block=128", rounding="stochastic") == tw.codec("int4:rounding=stochastic,block=128")
     assert tw.codec("int8:block=256") == tw.codec("int8") != tw.codec("int4")
+    assert tw.codec("int4:rotate=true") == tw.codec("int4", rotate=True) != tw.codec("int4:rotate=false")
+    assert str(tw.codec("int4:rotate=true,block=64")) == "int4:rotate=true"
+    assert str(tw.codec("fp8", format="e5m2")) == "fp8:format=e5m2"
     assert str(tw.codec("topk:density=0.010,values=fp16")) == "topk:density=0.01,values=fp16"
     for millionths in (1, 2, 123_457, 333_333, 499_999, 500_000):
         codec = tw.codec("topk", density=millionths / 1e6)
@@ -83,7 +87,7 @@ def test_parameters_stand_in_the_name_or_beside_it():
         (
             "int5",
             {},
-            "unknown codec 'int5'; there are: raw, fp16, bf16, int8, int4, int2, ternary, sign1, topk",
+            "unknown codec 'int5'; there are: raw, fp16, bf16, fp8, int8, int4, int2, ternary, sign1, topk",
         ),
         ("", {}, "unknown codec ''"),
         (8, {}, "named by a string, not by a int"),
@@ -95,7 +99,13 @@ def test_parameters_stand_in_the_name_or_beside_it():
         ("int8:block=64", {"block": 64}, "block is given twice"),
         ("int8:blocks=64", {}, "codec int8 has no parameter 'blocks'"),
         ("int8", {"density": 0.1}, "codec int8 has no parameter 'density'"),
-        ("sign1", {"rounding": "nearest"}, "codec sign1 has no parameter 'rounding'"),
+        (
+            "sign1",
+            {"rounding": "nearest"},
+            "codec sign1 has no parameter 'rounding'; it is one of fp8, int8 and int4",
+        ),
+        ("int8", {"rotate": False}, "codec int8 has no parameter 'rotate'; it is one of int4 and int2"),
+        ("int4", {"format": "e4m3"}, "codec int4 has no parameter 'format'; it is one of fp8"),
         ("int8:block=many", {}, "block is 'many'; it must be an integer"),
         ("int8", {"block": 64.5}, "block is 64.5; it must be an integer"),
         ("int8", {"block": 0}, "block is 0, which codec int8 cannot have"),
@@ -106,6 +116,10 @@ def test_parameters_stand_in_the_name_or_beside_it():
         ("ternary", {"block": 128}, "block is 128; it must be 80, 160, 320, 640, 1280 or 2560"),
         ("int8", {"rounding": ""}, "rounding is '', which codec int8 cannot have"),
         ("int8", {"rounding": "up"}, "rounding is 'up'; it must be nearest or stochastic"),
+        ("int4:rotate=yes", {}, "rotate is 'yes'; it must be true or false"),
+        ("int4", {"rotate": 1}, "rotate is 1; it must be true or false"),
+        ("fp8", {"format": "e3m4"}, "format is 'e3m4'; it must be e4m3 or e5m2"),
+        ("fp8", {"format": ""}, "format is '', which codec fp8 cannot have"),
         ("topk", {"density": None}, "density is None; it must be a number"),
         ("topk", {"density": 0}, "density is 0"),
         ("topk", {"density": 0.51}, "density is 0.51; it must be from 0.000001 to 0.5"),

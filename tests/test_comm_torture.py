@@ -12,7 +12,20 @@ from comm_ranks import Threads, resident_bytes
 from thinwire._comm import Communicator
 
 TOGETHER = 8
-CODECS = ["raw", "raw", "fp16", "bf16", "int8", "int4", "int2", "ternary", "sign1", "topk"]
+CODECS = [
+    "raw",
+    "raw",
+    "fp16",
+    "bf16",
+    "fp8",
+    "int8",
+    "int4",
+    "int4:rotate=true",
+    "int2",
+    "ternary",
+    "sign1",
+    "topk",
+]
 
 
 def draw(random: np.random.Generator, step: int) -> Case:

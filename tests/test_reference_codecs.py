@@ -15,7 +15,7 @@ from vectors.parameters import PARAMETERS
 
 CASES = [pytest.param(n, p, id=label(n, p)) for n, every in PARAMETERS.items() for p in every]
 MEAN_CODECS = ["int2", "ternary", "sign1"]
-BLOCK_CODECS = ["int8", "int4", *MEAN_CODECS]
+BLOCK_CODECS = ["fp8", "int8", "int4", *MEAN_CODECS]
 
 
 def coded(name, y, params, **extra):
@@ -57,7 +57,7 @@ def test_decoding_a_payload_of_the_wrong_length_is_refused(name, params):
             CODECS[name].decode(wrong, 100, **params)
 
 
-@pytest.mark.parametrize("name", ["raw", "fp16", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("name", ["raw", "fp16", "bf16", "fp8", "int8", "int4"])
 def test_nearest_rounding_loses_nothing(name):
     for exponent in (-30, 0, 5):
         y = values("cubes", 5000, exponent, seed=exponent + 40)

@@ -17,6 +17,10 @@ py::dict params(const CodecSpec& spec) {
     found["block"] = spec.block;
   if (spec.has_rounding())
     found["rounding"] = name(spec.rounding);
+  if (spec.has_format())
+    found["format"] = name(spec.format);
+  if (spec.has_rotation())
+    found["rotate"] = spec.rotate;
   if (spec.has_density()) {
     found["density"] = spec.density / 1e6;
     found["values"] = name(spec.values);
@@ -36,6 +40,10 @@ std::string text(const CodecSpec& spec) {
     add("block=" + std::to_string(spec.block));
   if (spec.rounding != defaults.rounding)
     add(std::string("rounding=") + name(spec.rounding));
+  if (spec.format != defaults.format)
+    add(std::string("format=") + name(spec.format));
+  if (spec.rotate)
+    add("rotate=true");
   if (spec.density != defaults.density) {
     char density[32];
     std::snprintf(density, sizeof density, "%.6g", spec.density / 1e6);
@@ -81,7 +89,8 @@ Layout make_layout(const std::vector<SegmentTuple>& segments,
 void register_codecs(py::module_& m) {
   py::class_<CodecSpec>(m, "CodecSpec", "A codec with its parameters. Immutable.")
       .def(py::init(&CodecSpec::make), py::arg("name"), py::arg("block") = 0,
-           py::arg("rounding") = "", py::arg("density") = 0.0, py::arg("values") = "")
+           py::arg("rounding") = "", py::arg("density") = 0.0, py::arg("values") = "",
+           py::arg("format") = "", py::arg("rotate") = py::none())
       .def_property_readonly("name", [](const CodecSpec& s) { return s.name(); })
       .def_readonly("wire_id", &CodecSpec::wire_id)
       .def_property_readonly("param", &CodecSpec::param)

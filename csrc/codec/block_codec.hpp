@@ -8,12 +8,14 @@
 //                     sixteen times the codes of a byte, unless kRadix is 2
 //   kBase, kDivisor   scale = bf16_up(base / divisor), base the block's greatest or mean magnitude
 //                     or what fits it best (fitted_scale.hpp)
-//   kGreatestCode     codes lie in [-kGreatestCode, kGreatestCode]; only used where kHasRounding
 //   kHasRounding      whether rounding=stochastic exists
+//   kHasRotation      whether rotate=true exists: a block is then coded as its Walsh-Hadamard
+//                     transform (rotation.hpp)
 //   kZeroWire         a byte of wire forms of the code for zero
 //
 // and the functions quantise, dequantise, to_wire, from_wire on a target's vectors F (float) and
-// F::Int.
+// F::Int. Where kHasRounding, quantise makes integers by what it is given for it: ToNearest or
+// Stochastically.
 // The loops over blocks are dispatch/block_kernels.inl and dispatch/warp_blocks.hpp.
 #pragma once
 
@@ -80,16 +82,38 @@ template <unsigned kRadix, class I> THINWIRE_HD I lowest_digit(I byte) {
     return byte & I::splat(kRadix - 1);
 }
 
-// Rounds y / scale to a code.
+// Rounds half to even. A scale is great enough for no integer to be beyond what is allowed.
+template <class F> struct ToNearest {
+  THINWIRE_HD typename F::Int operator()(F x, typename F::Int) const { return rint_int(x); }
+};
+
+// Rounds up or down by chance, to integers from -greatest to greatest.
+template <class F> struct Stochastically {
+  using I = typename F::Int;
+  I index;
+  std::uint64_t key;
+
+  THINWIRE_HD I operator()(F x, I greatest) const {
+    const I rounded = floor_int(x + uniform<F>(index, key));
+    return max_int(min_int(rounded, greatest), I::splat(0) - greatest);
+  }
+};
+
+// Rounds y / scale to the nearest code.
+template <class C, class F> THINWIRE_HD typename F::Int nearest_code(F y, F inverse) {
+  if constexpr (C::kHasRounding)
+    return C::template quantise<F>(y, inverse, ToNearest<F>{});
+  else
+    return C::template quantise<F>(y, inverse);
+}
+
+// The same, or by chance.
 template <class C, bool kStochastic, class F>
 THINWIRE_HD typename F::Int block_code(F y, F inverse, typename F::Int index, std::uint64_t key) {
-  if constexpr (kStochastic) {
-    using I = typename F::Int;
-    const I code = floor_int(y * inverse + uniform<F>(index, key));
-    return max_int(min_int(code, I::splat(C::kGreatestCode)), I::splat(-C::kGreatestCode));
-  } else {
-    return C::template quantise<F>(y, inverse);
-  }
+  if constexpr (kStochastic)
+    return C::template quantise<F>(y, inverse, Stochastically<F>{index, key});
+  else
+    return nearest_code<C>(y, inverse);
 }
 
 } // namespace thinwire

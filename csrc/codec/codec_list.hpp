@@ -3,6 +3,7 @@
 #pragma once
 
 #include "codec/cast.hpp"
+#include "codec/fp8.hpp"
 #include "codec/int2.hpp"
 #include "codec/int4.hpp"
 #include "codec/int8.hpp"
@@ -18,7 +19,11 @@ template <class... C> struct CodecList {
   template <class Fn> static constexpr void for_each(Fn&& f) { (f.template operator()<C>(), ...); }
 };
 
-using Codecs = CodecList<Raw, Fp16, Bf16, Int8, Int4, Int2, Ternary, Sign1, TopK>;
+using Codecs = CodecList<Raw, Fp16, Bf16, Fp8, Int8, Int4, Int2, Ternary, Sign1, TopK>;
+
+// The formats of a codec: itself, unless it has several.
+template <class C> struct FormatsOf : CodecList<C> {};
+template <> struct FormatsOf<Fp8> : CodecList<Fp8, Fp8E5m2> {};
 
 template <class C>
 concept CastCodec = requires { C::kElement; };

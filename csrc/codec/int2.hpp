@@ -15,8 +15,7 @@ struct Int2 {
   static constexpr ScaleBase kBase = ScaleBase::fitted;
   static constexpr float kDivisor = 1;
   static constexpr float kInnerLevel = 0.28125f, kOuterFrom = 1.25f;
-  static constexpr int kGreatestCode = 3;
-  static constexpr bool kHasRounding = false;
+  static constexpr bool kHasRounding = false, kHasRotation = true;
   static constexpr std::uint8_t kZeroWire = 0;
   static constexpr double kErrorBound = 1;
   static constexpr ErrorNorm kErrorNorm = ErrorNorm::l2;

@@ -13,13 +13,14 @@ struct Int4 {
   static constexpr ScaleBase kBase = ScaleBase::greatest;
   static constexpr float kDivisor = 7;
   static constexpr int kGreatestCode = 7;
-  static constexpr bool kHasRounding = true;
+  static constexpr bool kHasRounding = true, kHasRotation = true;
   static constexpr std::uint8_t kZeroWire = 0x88;
   static constexpr double kErrorBound = 0.5 / 7 * (1 + 0x1p-7);
   static constexpr ErrorNorm kErrorNorm = ErrorNorm::max;
 
-  template <class F> static THINWIRE_HD typename F::Int quantise(F y, F inverse) {
-    return rint_int(y * inverse);
+  template <class F, class Round>
+  static THINWIRE_HD typename F::Int quantise(F y, F inverse, Round round) {
+    return round(y * inverse, F::Int::splat(kGreatestCode));
   }
   template <class F> static THINWIRE_HD F dequantise(typename F::Int code, F scale) {
     return to_float(code) * scale;

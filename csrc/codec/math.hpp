@@ -33,6 +33,11 @@ THINWIRE_HD std::uint16_t to_bf16(float v) {
 }
 
 THINWIRE_HD float from_fp16(std::uint16_t h) {
+#if defined(__CUDA_ARCH__) // the device has an instruction for it, exact but for what a NaN becomes
+  float v;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"(h));
+  return v == v ? v : bits_float(kFp32Nan);
+#else
   const std::uint32_t sign = std::uint32_t{h & 0x8000u} << 16, exponent = (h >> 10) & 31u;
   std::uint32_t mantissa = h & 0x3ffu;
   if (exponent == 31)
@@ -45,9 +50,15 @@ THINWIRE_HD float from_fp16(std::uint16_t h) {
   for (; (mantissa & 0x400u) == 0; mantissa <<= 1)
     --shifted;
   return bits_float(sign | (shifted << 23) | ((mantissa & 0x3ffu) << 13));
+#endif
 }
 
 THINWIRE_HD std::uint16_t to_fp16(float v) {
+#if defined(__CUDA_ARCH__)
+  std::uint16_t half;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(v));
+  return v == v ? half : kFp16Nan;
+#else
   const std::uint32_t b = float_bits(v), magnitude = b & kMagnitudeMask, sign = (b >> 16) & 0x8000u;
   if (magnitude > kInfinityBits)
     return kFp16Nan;
@@ -63,6 +74,7 @@ THINWIRE_HD std::uint16_t to_fp16(float v) {
   const std::uint32_t kept = mantissa >> shift, rest = mantissa & ((1u << shift) - 1),
                       half = 1u << (shift - 1);
   return static_cast<std::uint16_t>(sign | (kept + (rest > half || (rest == half && (kept & 1)))));
+#endif
 }
 
 // The scale of one block.
@@ -74,6 +86,9 @@ struct BlockScale {
 };
 
 THINWIRE_HD bool is_nan_scale(std::uint16_t bits) { return bits == kBf16Nan; }
+THINWIRE_HD bool is_finite_scale(std::uint16_t bits) { return (bits & 0x7f80) != 0x7f80; }
+// Whether the codes of a block say anything.
+THINWIRE_HD bool has_codes(std::uint16_t bits) { return bits != 0 && is_finite_scale(bits); }
 
 // `base` is the block's greatest or mean magnitude, NaN or infinite where the block is not finite.
 THINWIRE_HD BlockScale block_scale(float base, float divisor) {

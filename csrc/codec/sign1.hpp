@@ -12,8 +12,7 @@ struct Sign1 {
   static constexpr unsigned kRadix = 2;
   static constexpr ScaleBase kBase = ScaleBase::mean;
   static constexpr float kDivisor = 1;
-  static constexpr int kGreatestCode = 1;
-  static constexpr bool kHasRounding = false;
+  static constexpr bool kHasRounding = false, kHasRotation = false;
   static constexpr std::uint8_t kZeroWire = 0;
   static constexpr double kErrorBound = 1;
   static constexpr ErrorNorm kErrorNorm = ErrorNorm::l2;

@@ -13,9 +13,9 @@ namespace {
 struct Entry {
   const char* name;
   CodecSpec defaults;
-  double error_bound;
+  std::vector<double> error_bounds; // one a format
   ErrorNorm error_norm;
-  bool has_rounding = false;
+  bool has_rounding = false, has_rotation = false;
   std::uint32_t smallest_block = 0; // block codecs only
   unsigned radix = 0;               // block codecs only
   DType element = DType::fp32;      // cast codecs only
@@ -24,11 +24,13 @@ struct Entry {
 template <class C> Entry entry_of() {
   Entry entry{.name = C::kName,
               .defaults = {.wire_id = C::kWireId},
-              .error_bound = C::kErrorBound,
+              .error_bounds = {},
               .error_norm = C::kErrorNorm};
+  FormatsOf<C>::for_each([&]<class F>() { entry.error_bounds.push_back(F::kErrorBound); });
   if constexpr (BlockCodec<C>) {
     entry.defaults.block = C::kDefaultBlock;
     entry.has_rounding = C::kHasRounding;
+    entry.has_rotation = C::kHasRotation;
     entry.smallest_block = C::kSmallestBlock;
     entry.radix = C::kRadix;
   } else if constexpr (CastCodec<C>) {
@@ -65,16 +67,32 @@ const Entry& entry(const std::string& name) {
   throw InvalidArgument("unknown codec '" + name + "'; there are: " + known);
 }
 
-[[noreturn]] void has_no(const Entry& e, const std::string& parameter) {
-  throw InvalidArgument("codec " + std::string(e.name) + " has no parameter '" + parameter + "'");
+// "int4 and int2" of {"int4", "int2"}
+std::string listed(const std::vector<std::string>& words, const char* last) {
+  std::string text;
+  for (std::size_t i = 0; i < words.size(); ++i)
+    text += (i == 0 ? "" : i + 1 == words.size() ? last : ", ") + words[i];
+  return text;
+}
+
+// Throws unless the codec `spec` has the parameter.
+void check_has(bool (CodecSpec::*has)() const, const CodecSpec& spec, const char* parameter) {
+  if ((spec.*has)())
+    return;
+  std::vector<std::string> others;
+  for (const Entry& e : entries())
+    if ((e.defaults.*has)())
+      others.push_back(e.name);
+  throw InvalidArgument("codec " + std::string(spec.name()) + " has no parameter '" + parameter +
+                        "'; it is one of " + listed(others, " and "));
 }
 
 // "32, 64, 128, ... or 4096"
 std::string block_sizes(const Entry& e) {
-  std::string text = std::to_string(e.smallest_block);
-  for (std::uint32_t block = 2 * e.smallest_block; block <= kLargestBlock; block *= 2)
-    text += (2 * block > kLargestBlock ? " or " : ", ") + std::to_string(block);
-  return text;
+  std::vector<std::string> sizes;
+  for (std::uint32_t block = e.smallest_block; block <= kLargestBlock; block *= 2)
+    sizes.push_back(std::to_string(block));
+  return listed(sizes, " or ");
 }
 
 std::uint32_t checked_block(const Entry& e, std::uint32_t block) {
@@ -98,6 +116,13 @@ TopKValues parsed_values(const std::string& text) {
   throw InvalidArgument("values is '" + text + "'; it must be sign, int8 or fp16");
 }
 
+Fp8Format parsed_format(const std::string& text) {
+  for (Fp8Format f : {Fp8Format::e4m3, Fp8Format::e5m2})
+    if (text == name(f))
+      return f;
+  throw InvalidArgument("format is '" + text + "'; it must be e4m3 or e5m2");
+}
+
 std::uint32_t checked_density(double density) {
   const double millionths = std::round(density * 1e6);
   if (!(millionths >= 1 && millionths <= TopK::kLargestDensity)) {
@@ -118,29 +143,36 @@ const char* name(TopKValues values) {
   return values == TopKValues::sign ? "sign" : values == TopKValues::int8 ? "int8" : "fp16";
 }
 
+const char* name(Fp8Format format) { return format == Fp8Format::e4m3 ? "e4m3" : "e5m2"; }
+
 CodecSpec CodecSpec::make(const std::string& name, std::uint32_t block, const std::string& rounding,
-                          double density, const std::string& values) {
+                          double density, const std::string& values, const std::string& format,
+                          std::optional<bool> rotate) {
   const Entry& e = entry(name);
   CodecSpec spec = e.defaults;
   if (block != 0) {
-    if (!spec.has_block())
-      has_no(e, "block");
+    check_has(&CodecSpec::has_block, spec, "block");
     spec.block = checked_block(e, block);
   }
   if (!rounding.empty()) {
-    if (!spec.has_rounding())
-      has_no(e, "rounding");
+    check_has(&CodecSpec::has_rounding, spec, "rounding");
     spec.rounding = parsed_rounding(rounding);
   }
   if (density != 0) {
-    if (!spec.has_density())
-      has_no(e, "density");
+    check_has(&CodecSpec::has_density, spec, "density");
     spec.density = checked_density(density);
   }
   if (!values.empty()) {
-    if (!spec.has_density())
-      has_no(e, "values");
+    check_has(&CodecSpec::has_density, spec, "values");
     spec.values = parsed_values(values);
+  }
+  if (!format.empty()) {
+    check_has(&CodecSpec::has_format, spec, "format");
+    spec.format = parsed_format(format);
+  }
+  if (rotate) {
+    check_has(&CodecSpec::has_rotation, spec, "rotate");
+    spec.rotate = *rotate;
   }
   return spec;
 }
@@ -151,13 +183,22 @@ std::uint32_t CodecSpec::smallest_block() const { return entry(*this).smallest_b
 unsigned CodecSpec::radix() const { return entry(*this).radix; }
 bool CodecSpec::has_rounding() const { return entry(*this).has_rounding; }
 bool CodecSpec::has_density() const { return density != 0; }
+bool CodecSpec::has_format() const { return entry(*this).error_bounds.size() > 1; }
+bool CodecSpec::has_rotation() const { return entry(*this).has_rotation; }
+
 double CodecSpec::error_bound() const {
-  return entry(*this).error_bound * (rounding == Rounding::stochastic ? 2 : 1);
+  const Entry& e = entry(*this);
+  const double each =
+      e.error_bounds[static_cast<std::size_t>(format)] * (rounding == Rounding::stochastic ? 2 : 1);
+  // No rotated value is greater than their norm, and each has this error.
+  return rotate && e.error_norm == ErrorNorm::max ? each * std::sqrt(block) : each;
 }
-ErrorNorm CodecSpec::error_norm() const { return entry(*this).error_norm; }
+ErrorNorm CodecSpec::error_norm() const { return rotate ? ErrorNorm::l2 : entry(*this).error_norm; }
 
 std::uint32_t CodecSpec::param() const {
-  return has_density() ? density | static_cast<std::uint32_t>(values) << 20 : block;
+  if (has_density())
+    return density | static_cast<std::uint32_t>(values) << 20;
+  return block | static_cast<std::uint32_t>(format) << 16 | std::uint32_t{rotate} << 17;
 }
 
 std::size_t CodecSpec::payload_bytes(std::size_t n) const {

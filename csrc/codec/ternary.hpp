@@ -14,8 +14,7 @@ struct Ternary {
   static constexpr ScaleBase kBase = ScaleBase::fitted;
   static constexpr float kDivisor = 1;
   static constexpr float kInnerLevel = 0, kOuterFrom = 0.8125f;
-  static constexpr int kGreatestCode = 1;
-  static constexpr bool kHasRounding = false;
+  static constexpr bool kHasRounding = false, kHasRotation = false;
   static constexpr std::uint8_t kZeroWire = 1 + 3 + 9 + 27 + 81;
   static constexpr double kErrorBound = 1;
   static constexpr ErrorNorm kErrorNorm = ErrorNorm::l2;

@@ -46,6 +46,16 @@ THINWIRE_HD I rint_int(F a) { return THINWIRE_EACH(_mm256_cvtps_epi32); }
 THINWIRE_HD F to_float(I a) { return THINWIRE_EACH(_mm256_cvtepi32_ps); }
 THINWIRE_HD I floor_int(F a) { return rint_int(THINWIRE_EACH(_mm256_floor_ps)); }
 
+template <int apart> THINWIRE_HD F swap_lanes(F a) {
+  if constexpr (apart == 8)
+    return {a.hi, a.lo};
+  else if constexpr (apart == 4)
+    return {_mm256_permute2f128_ps(a.lo, a.lo, 0x01), _mm256_permute2f128_ps(a.hi, a.hi, 0x01)};
+  else
+    return {_mm256_permute_ps(a.lo, apart == 2 ? 0x4e : 0xb1),
+            _mm256_permute_ps(a.hi, apart == 2 ? 0x4e : 0xb1)};
+}
+
 THINWIRE_HD std::uint32_t greatest(I a) {
   const __m256i eight = _mm256_max_epi32(a.lo, a.hi);
   const __m128i four =

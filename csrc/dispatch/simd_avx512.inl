@@ -40,6 +40,15 @@ THINWIRE_HD I floor_int(F a) {
 }
 THINWIRE_HD F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
+template <int apart> THINWIRE_HD F swap_lanes(F a) {
+  if constexpr (apart == 8)
+    return {_mm512_shuffle_f32x4(a.v, a.v, 0x4e)};
+  else if constexpr (apart == 4)
+    return {_mm512_shuffle_f32x4(a.v, a.v, 0xb1)};
+  else
+    return {_mm512_permute_ps(a.v, apart == 2 ? 0x4e : 0xb1)};
+}
+
 THINWIRE_HD std::uint32_t greatest(I a) {
   return static_cast<std::uint32_t>(_mm512_reduce_max_epi32(a.v));
 }

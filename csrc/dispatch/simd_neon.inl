@@ -74,6 +74,18 @@ THINWIRE_HD I rint_int(F a) { return THINWIRE_EACH(rint_signed); }
 THINWIRE_HD I floor_int(F a) { return THINWIRE_EACH(floor_signed); }
 THINWIRE_HD F to_float(I a) { return THINWIRE_EACH(float_of_signed); }
 
+template <int apart> THINWIRE_HD F swap_lanes(F a) {
+  if constexpr (apart == 8)
+    return {a.v2, a.v3, a.v0, a.v1};
+  else if constexpr (apart == 4)
+    return {a.v1, a.v0, a.v3, a.v2};
+  else if constexpr (apart == 2)
+    return {vextq_f32(a.v0, a.v0, 2), vextq_f32(a.v1, a.v1, 2), vextq_f32(a.v2, a.v2, 2),
+            vextq_f32(a.v3, a.v3, 2)};
+  else
+    return THINWIRE_EACH(vrev64q_f32);
+}
+
 THINWIRE_HD std::uint32_t greatest(I a) {
   return vmaxvq_u32(vmaxq_u32(vmaxq_u32(a.v0, a.v1), vmaxq_u32(a.v2, a.v3)));
 }

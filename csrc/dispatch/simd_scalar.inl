@@ -71,6 +71,9 @@ THINWIRE_HD I floor_int(F a) {
   THINWIRE_LANES(I, nearest.v[j] - (back.v[j] > a.v[j] ? 1u : 0u));
 }
 
+// Lane j has lane j ^ apart; apart is 1, 2, 4 or 8.
+template <int apart> THINWIRE_HD F swap_lanes(F a) { THINWIRE_LANES(F, a.v[j ^ apart]); }
+
 // The greatest lane; lanes below 2^31.
 THINWIRE_HD std::uint32_t greatest(I a) {
   std::uint32_t most = a.v[0];

@@ -59,7 +59,7 @@ template <TopKValues V> void code_entries(Entries& e, BlockScale s) {
       decoded = load<DType::fp16>(e.code + i) * scale;
     } else {
       using Codec = std::conditional_t<V == TopKValues::int8, Int8, Sign1>;
-      const I code = Codec::template quantise<F>(v, inverse);
+      const I code = nearest_code<Codec>(v, inverse);
       decoded = Codec::template dequantise<F>(code, scale);
       alignas(64) std::uint8_t bytes[kLanes];
       store_bytes(bytes, Codec::to_wire(code));

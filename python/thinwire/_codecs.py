@@ -21,6 +21,8 @@ _PARSERS: _parameters.Parsers = {
     "rounding": (str, "a string"),
     "density": (float, "a number"),
     "values": (str, "a string"),
+    "format": (str, "a string"),
+    "rotate": (_parameters.boolean, "true or false"),
 }
 
 
@@ -243,7 +245,8 @@ def rounding_key(seed: int, step: int) -> int:
 def _checked(given: list[tuple[str, Any]], name: str) -> dict[str, Any]:
     values = _parameters.read(given, f"codec {name}", _PARSERS)
     for key, value in given:
-        if values[key] in (0, "") or (key == "block" and not 0 < values[key] < 2**32):
+        is_nothing = values[key] in (0, "") and values[key] is not False
+        if is_nothing or (key == "block" and not 0 < values[key] < 2**32):
             raise InvalidArgument(f"{key} is {value!r}, which codec {name} cannot have")
     return values
 

@@ -17,6 +17,14 @@ def integer(value: Any) -> int:
     return int(value) if isinstance(value, str) else operator.index(value)
 
 
+def boolean(value: Any) -> bool:
+    """The boolean that a value or a text, "true" or "false", is. Raises ValueError where it is none."""
+    found = {"true": True, "false": False}.get(value) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise ValueError(value)
+    return found
+
+
 def split(text: str, kind: str) -> tuple[str, list[tuple[str, str]]]:
     """The name and the parameters of "name:parameter=value,parameter=value".
 

@@ -18,6 +18,13 @@ CHOICES: dict[str, list[Parameters]] = {
         {"density": 0.01, "values": "fp16"},
         {"density": 0.000001, "values": "fp16"},
     ],
+    "format": [{"format": "e5m2"}, {"format": "e5m2", "rounding": "stochastic"}],
+    "rotate": [
+        {"rotate": True},
+        {"rotate": True, "block": 256},
+        {"rotate": True, "block": 4096},
+        {"rotate": True, "rounding": "stochastic"},
+    ],
 }
 """What is tried, beside the defaults, of a codec with the parameter of that name; blocks are its own."""
 
@@ -44,7 +51,7 @@ def choices(name: str) -> list[Parameters]:
     known = defaults(name)
     choices_of = CHOICES | ({"block": blocks(name)} if "block" in known else {})
     tried = [chosen for parameter in known for chosen in choices_of[parameter]]
-    return [{}] + [chosen for chosen in tried if known | chosen != known]
+    return [{}] + [chosen for chosen in tried if chosen.keys() <= known.keys() and known | chosen != known]
 
 
 PARAMETERS = {name: choices(name) for name in CODECS}

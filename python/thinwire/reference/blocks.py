@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidArgument
 from .numerics import F32, NAN_BF16, U8, U16, Mask, bf16_up, canonical, from_bf16, from_bits, mag, sum16
+from .rotation import rotate_back, rotated
 from .rounding import round_codes
 
 SMALLEST_BASE = np.float32(2.0**-100)
@@ -19,6 +20,11 @@ SMALLEST_BLOCK, LARGEST_BLOCK = 32, 4096
 def block_sizes(smallest: int) -> list[int]:
     """Return the blocks a codec may have: its smallest times a power of two, up to `LARGEST_BLOCK`."""
     return [smallest << k for k in range(LARGEST_BLOCK.bit_length()) if smallest << k <= LARGEST_BLOCK]
+
+
+def block_param(block: int, *, format_number: int = 0, rotate: bool = False) -> int:
+    """Return the frame's `param` of a block codec."""
+    return block | format_number << 16 | rotate << 17
 
 
 def block_count(n: int, block: int, smallest: int = SMALLEST_BLOCK) -> int:
@@ -58,6 +64,12 @@ def set_aside_nonfinite(values: F32) -> tuple[F32, Mask]:
     return np.where(nonfinite[:, None], np.float32(0), values), nonfinite
 
 
+def coded_blocks(y: F32, block: int, smallest: int = SMALLEST_BLOCK, *, rotate: bool) -> tuple[F32, Mask]:
+    """Return what is coded of the values (blocks, block), and which blocks are not finite and were zeroed."""
+    values = to_blocks(y, block, smallest)
+    return set_aside_nonfinite(rotated(values) if rotate else values)
+
+
 def scales_of(base: F32, divisor: int, nonfinite: Mask) -> U16:
     """Return the bf16 scales: `base / divisor` rounded up, 0 for a tiny base, NaN for a huge one."""
     scales = np.where(base < SMALLEST_BASE, np.uint16(0), bf16_up(base / np.float32(divisor)))
@@ -79,18 +91,32 @@ def times_inverse(values: F32, scales: U16) -> F32:
     return scaled
 
 
-def quantise(y: F32, block: int, greatest: int, rounding: str, key: int) -> tuple[U16, NDArray[np.int8]]:
+def quantise(
+    y: F32, block: int, greatest: int, rounding: str, key: int, *, rotate: bool = False
+) -> tuple[U16, NDArray[np.int8]]:
     """Return the scales (blocks,) and the integer codes (blocks, block) of an absmax codec."""
-    values, nonfinite = set_aside_nonfinite(to_blocks(y, block))
+    values, nonfinite = coded_blocks(y, block, rotate=rotate)
     scales = scales_of(greatest_magnitude(values), greatest, nonfinite)
     codes = round_codes(times_inverse(values, scales), greatest, rounding, key)
     return scales, codes.astype(np.int8)
 
 
-def dequantise(scales: U16, codes: NDArray[np.int8], n: int) -> F32:
+def dequantise(scales: U16, codes: NDArray[np.int8], n: int, *, rotate: bool = False) -> F32:
     """Return the first `n` values of `code * scale`."""
-    with np.errstate(invalid="ignore"):
-        return canonical(codes.astype(np.float32) * from_bf16(scales)[:, None]).reshape(-1)[:n]
+    return delivered(times_scale(codes.astype(np.float32), scales), scales, n, rotate=rotate)
+
+
+def times_scale(factors: F32, scales: U16) -> F32:
+    """Return the factors (blocks, block) times the scale of their block."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        product: F32 = factors * from_bf16(scales)[:, None]
+    return product
+
+
+def delivered(decoded: F32, scales: U16, n: int, *, rotate: bool) -> F32:
+    """Return the first `n` values that the decoded blocks (blocks, block) stand for."""
+    blocks = rotate_back(decoded, is_live(scales)) if rotate else decoded
+    return canonical(blocks).reshape(-1)[:n]
 
 
 def _digit_weights(radix: int) -> U8:

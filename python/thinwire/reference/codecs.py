@@ -5,12 +5,13 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from . import bf16, fp16, int2, int4, int8, raw, sign1, ternary, topk
+from . import bf16, fp8, fp16, int2, int4, int8, raw, sign1, ternary, topk
 
 CODECS: dict[str, ModuleType] = {
     "raw": raw,
     "fp16": fp16,
     "bf16": bf16,
+    "fp8": fp8,
     "int8": int8,
     "int4": int4,
     "int2": int2,

@@ -36,7 +36,7 @@ def uniform(n: int, key: int) -> F32:
     return u
 
 
-def round_codes(v: F32, greatest: int, rounding: str, key: int) -> F32:
+def round_codes(v: F32, greatest: int | F32, rounding: str, key: int) -> F32:
     """Round `v` to integers, held in fp32. Element i of the flattened array uses random number i.
 
     `nearest` rounds half to even. `stochastic` takes `floor(v + u)`, kept within `greatest` in magnitude.
