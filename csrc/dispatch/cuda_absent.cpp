@@ -1,5 +1,6 @@
-// Takes the place of cuda_kernels.cu and cuda_frame.cpp in a build without CUDA.
+// Takes the place of cuda_basis.cu, cuda_kernels.cu and cuda_frame.cpp in a build without CUDA.
 #include "core/cuda_absent.hpp"
+#include "dispatch/cuda_basis.hpp"
 #include "dispatch/cuda_codec.hpp"
 
 namespace thinwire::cuda {
@@ -13,7 +14,12 @@ void decode_payload(const Layout&, const std::byte*, void*, DType, bool, std::by
   absent();
 }
 
-std::size_t work_bytes(const Layout&) { absent(); }
+void decode_payloads(const Layout&, std::span<const std::byte* const>, void*, DType, bool,
+                     std::byte*, Stream) {
+  absent();
+}
+
+std::size_t work_bytes(const Layout&, std::size_t) { absent(); }
 
 std::size_t encode_frame(const Layout&, const FrameHeader&, const FrameValues&, std::uint64_t,
                          std::span<std::byte>, Stream) {
@@ -23,5 +29,7 @@ std::size_t encode_frame(const Layout&, const FrameHeader&, const FrameValues&, 
 FrameHeader decode_frame(const Layout&, std::span<const std::byte>, void*, DType, bool, Stream) {
   absent();
 }
+
+void learn(std::span<const Lesson>, Stream) { absent(); }
 
 } // namespace thinwire::cuda

@@ -10,10 +10,10 @@ namespace thinwire::cuda {
 
 // Encodes the payload of a frame whose memory lies on the device too. Only launches: nothing is
 // allocated, copied to the host or waited for, so that a CUDA graph can capture it. The current
-// device must be that of the stream and of all memory. `frame` has layout.frame_bytes(); the first
-// eight bytes of its header become the number of blocks (values, for cast codecs) that were not
-// finite, as an integer; finish_frame() of frame_steps.hpp makes the header, on the host. `work`
-// has work_bytes(layout). Both are aligned to 16 bytes.
+// device must be that of the stream and of all memory, shared bases included. `frame` has
+// layout.frame_bytes(); the first eight bytes of its header become the number of blocks (values,
+// for cast codecs) that were not finite, as an integer; finish_frame() of frame_steps.hpp makes the
+// header, on the host. `work` has work_bytes(layout). Both are aligned to 16 bytes.
 void encode_payload(const Layout& layout, const FrameValues& values, std::uint64_t key,
                     std::uint64_t step, std::byte* frame, std::byte* work, Stream stream);
 
@@ -22,15 +22,23 @@ void encode_payload(const Layout& layout, const FrameValues& values, std::uint64
 void decode_payload(const Layout& layout, const std::byte* frame, void* out, DType dtype,
                     bool accumulate, std::byte* work, Stream stream);
 
-std::size_t work_bytes(const Layout& layout);
+// Decodes frames one after another, the first as `accumulate` says, the others added to it, in one
+// pass over `out` for every 32 of them (rotated blocks, and layouts with a shared basis, take one a
+// frame): the bits of as many calls of decode_payload(). `work` has work_bytes(layout,
+// frames.size()). The span is not read after the call.
+void decode_payloads(const Layout& layout, std::span<const std::byte* const> frames, void* out,
+                     DType dtype, bool accumulate, std::byte* work, Stream stream);
 
-// Like thinwire::encode_frame, with x and the residuals in device memory and the frame in host
-// memory: only the compressed bytes cross the bus. Works in the order of the stream and waits for
-// it. Throws InvalidArgument for memory that is not a device's, or of different devices.
+// Of working memory, to encode or to decode so many frames together.
+std::size_t work_bytes(const Layout& layout, std::size_t frames = 1);
+
+// Like thinwire::encode_frame, with x, residuals and shared bases in device memory and the frame in
+// host memory: only the compressed bytes cross the bus. Works in the order of the stream and waits
+// for it. Throws InvalidArgument for memory that is not a device's, or of different devices.
 std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const FrameValues& values,
                          std::uint64_t key, std::span<std::byte> out, Stream stream);
 
-// Like thinwire::decode_frame, with `out` in device memory.
+// Like thinwire::decode_frame, with `out` and shared bases in device memory.
 FrameHeader decode_frame(const Layout& layout, std::span<const std::byte> frame, void* out,
                          DType dtype, bool accumulate, Stream stream);
 

@@ -8,29 +8,31 @@
 namespace thinwire::cuda {
 namespace {
 
-void check_residuals(const Layout& layout, std::span<void* const> residuals, DType dtype,
-                     int device) {
-  for (std::size_t i = 0; i < residuals.size(); ++i) {
-    if (!residuals[i] || layout.segments()[i].count == 0)
-      continue;
-    const int found = device_of(residuals[i], element_bytes(dtype), "the residual");
-    if (found != device)
-      throw InvalidArgument("x is on CUDA device " + std::to_string(device) +
-                            ", the residual on device " + std::to_string(found));
-  }
+// Throws InvalidArgument where `memory` is not on the device of the values.
+void check_device(const void* memory, std::size_t alignment, const char* what, int device) {
+  const int found = device_of(memory, alignment, what);
+  if (found != device)
+    throw InvalidArgument("the values are on CUDA device " + std::to_string(device) + ", " + what +
+                          " on device " + std::to_string(found));
 }
 
-void refuse_bases(const Layout& layout) {
+void check_residuals(const Layout& layout, std::span<void* const> residuals, DType dtype,
+                     int device) {
+  for (std::size_t i = 0; i < residuals.size(); ++i)
+    if (residuals[i] && layout.segments()[i].count != 0)
+      check_device(residuals[i], element_bytes(dtype), "the residual", device);
+}
+
+void check_bases(const Layout& layout, int device) {
   for (const Segment& segment : layout.segments())
     if (segment.basis.rank != 0)
-      throw NotBuilt("a shared basis on a CUDA device is not built yet; use basis=0");
+      check_device(segment.basis.vectors, sizeof(float), "the shared basis", device);
 }
 
 } // namespace
 
 std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const FrameValues& values,
                          std::uint64_t key, std::span<std::byte> out, Stream stream) {
-  refuse_bases(layout);
   if (layout.count() == 0)
     return thinwire::encode_frame(layout, header, values, key, out);
   check_values(layout, values);
@@ -38,6 +40,7 @@ std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const 
   const int device = device_of(values.x, element_bytes(values.dtype), "x");
   check_residuals(layout, values.residual_in, values.residual_dtype, device);
   check_residuals(layout, values.residual_out, values.residual_dtype, device);
+  check_bases(layout, device);
   const DeviceGuard guard(device);
   const auto handle = static_cast<cudaStream_t>(stream);
   const StreamMemory memory(layout.frame_bytes() + work_bytes(layout), handle);
@@ -54,11 +57,12 @@ std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const 
 
 FrameHeader decode_frame(const Layout& layout, std::span<const std::byte> frame, void* out,
                          DType dtype, bool accumulate, Stream stream) {
-  refuse_bases(layout);
   const FrameHeader header = check_frame(layout, frame);
   if ((header.flags & kFlagAborted) || layout.count() == 0)
     return header;
-  const DeviceGuard guard(device_of(out, element_bytes(dtype), "out"));
+  const int device = device_of(out, element_bytes(dtype), "out");
+  check_bases(layout, device);
+  const DeviceGuard guard(device);
   const auto handle = static_cast<cudaStream_t>(stream);
   const StreamMemory memory(layout.frame_bytes() + work_bytes(layout), handle);
   THINWIRE_CUDA(cudaMemcpyAsync(memory.get(), frame.data(), layout.frame_bytes(),

@@ -87,17 +87,6 @@ void check_codes(const std::uint8_t* payload, std::size_t n, const CodecSpec& sp
                   std::to_string(greatest) + " is the most");
 }
 
-void check_payload(const Layout& layout, const FrameHeader& header, const std::byte* payload) {
-  check_header(layout, header);
-  for (const Segment& segment : layout.segments()) {
-    const std::uint8_t* start = bytes_at(payload, segment.codec_offset);
-    if (segment.codec.has_density())
-      check_topk(start, segment.count, segment.codec);
-    else if (segment.codec.has_block())
-      check_codes(start, segment.count, segment.codec);
-  }
-}
-
 } // namespace
 
 Layout::Layout(std::size_t count, const CodecSpec& codec) {
@@ -139,6 +128,17 @@ void check_room(const Layout& layout, std::size_t out_bytes) {
   if (out_bytes < layout.frame_bytes())
     throw InvalidArgument("the frame takes " + std::to_string(layout.frame_bytes()) +
                           " bytes, out has " + std::to_string(out_bytes));
+}
+
+void check_payload(const Layout& layout, const FrameHeader& header, const std::byte* payload) {
+  check_header(layout, header);
+  for (const Segment& segment : layout.segments()) {
+    const std::uint8_t* start = bytes_at(payload, segment.codec_offset);
+    if (segment.codec.has_density())
+      check_topk(start, segment.count, segment.codec);
+    else if (segment.codec.has_block())
+      check_codes(start, segment.count, segment.codec);
+  }
 }
 
 FrameHeader check_frame(const Layout& layout, std::span<const std::byte> frame) {

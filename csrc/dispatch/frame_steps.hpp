@@ -16,11 +16,17 @@ void check_room(const Layout& layout, std::size_t out_bytes);
 // decode, unless it is aborted.
 FrameHeader check_frame(const Layout& layout, std::span<const std::byte> frame);
 
+// The same of a payload whose header was checked by a link, but not against the layout.
+void check_payload(const Layout& layout, const FrameHeader& header, const std::byte* payload);
+
 // What the kernels of one segment are told.
 EncodeArgs encode_args(const Layout& layout, std::size_t segment, const FrameValues& values,
                        std::uint64_t key, std::uint64_t step, std::byte* payload);
 DecodeArgs decode_args(const Layout& layout, std::size_t segment, const std::byte* payload,
                        void* out, DType dtype, bool accumulate);
+
+// The header of a frame with a payload of this layout, not sealed.
+FrameHeader complete_header(const Layout& layout, FrameHeader header, DType dtype, bool nonfinite);
 
 // Writes the header of a frame whose payload stands there.
 void finish_frame(const Layout& layout, FrameHeader header, DType dtype, std::size_t nonfinite,

@@ -24,11 +24,13 @@ THINWIRE_HD F operator+(F a, F b) { return {__fadd_rn(a.v, b.v)}; }
 THINWIRE_HD F operator-(F a, F b) { return {__fsub_rn(a.v, b.v)}; }
 THINWIRE_HD F operator*(F a, F b) { return {__fmul_rn(a.v, b.v)}; }
 THINWIRE_HD F multiply_add(F a, F b, F c) { return {__fmaf_rn(a.v, b.v, c.v)}; }
+THINWIRE_HD F square_root(F a) { return {__fsqrt_rn(a.v)}; }
 #else
 THINWIRE_HD F operator+(F a, F b) { return {a.v + b.v}; }
 THINWIRE_HD F operator-(F a, F b) { return {a.v - b.v}; }
 THINWIRE_HD F operator*(F a, F b) { return {a.v * b.v}; }
 THINWIRE_HD F multiply_add(F a, F b, F c) { return {__builtin_fmaf(a.v, b.v, c.v)}; }
+THINWIRE_HD F square_root(F a) { return {__builtin_sqrtf(a.v)}; }
 #endif
 THINWIRE_HD I operator+(I a, I b) { return {a.v + b.v}; }
 THINWIRE_HD I operator-(I a, I b) { return {a.v - b.v}; }

@@ -5,10 +5,13 @@
 // In a Team, an "each" is one value a lane. It has
 //   lanes(f)              f(lane) in every lane, the results as an each; then all see all writes
 //   own(each, lane)       the lane's value, by reference; inside lanes()
-//   gather(each, source)  an each in which a lane has what lane source(lane) had
+//   gather(each, source)  an each in which a lane has what lane source(lane) % kWarp had
 //   agreed(each)          the value, where all lanes have the same
 //   ballot(f)             bit j is f(j)
 //   add(address, value), set_bits(address, mask)    atomic
+//   tally(bins, f)        adds one to bins[f(lane)] for every lane, atomically; none for kNowhere
+//   last_of(counter, n)   whether this warp is the last of n to ask; that one sees what the others
+//                         had written before they asked. The counter starts from zero
 // Control flow outside lanes() must be the same in all lanes.
 #pragma once
 
@@ -16,13 +19,17 @@
 
 #if defined(__CUDACC__)
 #define THINWIRE_TEAM __device__ __forceinline__
+#define THINWIRE_UNROLL _Pragma("unroll") // what a lane has an array of then lies in registers
 #else
 #define THINWIRE_TEAM inline
+#define THINWIRE_UNROLL
 #endif
 
 namespace thinwire::lane {
 
 inline constexpr unsigned kWarp = 32;
+inline constexpr unsigned kSumLanes = 16; // of sum16 and dot16
+inline constexpr std::uint32_t kNowhere = ~std::uint32_t{0};
 
 THINWIRE_TEAM unsigned count_bits(std::uint32_t mask) {
 #if defined(__CUDA_ARCH__)
@@ -32,7 +39,7 @@ THINWIRE_TEAM unsigned count_bits(std::uint32_t mask) {
 #endif
 }
 
-THINWIRE_TEAM std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
+THINWIRE_HD std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
 // f(i) for every i below n.
 template <class Team, class Fn> THINWIRE_TEAM void each(const Team& team, std::size_t n, Fn f) {
@@ -62,39 +69,44 @@ THINWIRE_TEAM auto combined(const Team& team, Value value, unsigned span, Op op)
   return value;
 }
 
+// The greatest of the lanes' values.
+template <class Team, class Value> THINWIRE_TEAM auto greatest(const Team& team, Value values) {
+  return team.agreed(combined(team, values, kWarp, [](auto a, auto b) { return a > b ? a : b; }));
+}
+
 // The greatest f(i) for i below n; 0 for none.
 template <class Team, class Fn>
 THINWIRE_TEAM std::uint32_t greatest(const Team& team, std::size_t n, Fn f) {
-  const auto most = team.lanes([&](unsigned lane) {
+  return greatest(team, team.lanes([&](unsigned lane) {
     std::uint32_t found = 0;
     for (std::size_t i = lane; i < n; i += kWarp) {
       const std::uint32_t next = f(i);
       found = next > found ? next : found;
     }
     return found;
-  });
-  return team.agreed(
-      combined(team, most, kWarp, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; }));
+  }));
 }
 
 // The sum of the lanes' counts.
-template <class Team, class Value>
-THINWIRE_TEAM std::uint32_t total(const Team& team, Value counts) {
-  return team.agreed(
-      combined(team, counts, kWarp, [](std::uint32_t a, std::uint32_t b) { return a + b; }));
+template <class Team, class Value> THINWIRE_TEAM auto total(const Team& team, Value counts) {
+  return team.agreed(combined(team, counts, kWarp, [](auto a, auto b) { return a + b; }));
+}
+
+// The tree at the end of sum16 and dot16, for each half of the warp.
+template <class Team, class Value> THINWIRE_TEAM auto tree_sums(const Team& team, Value sums) {
+  return combined(team, sums, kSumLanes,
+                  [](float a, float b) { return (F::splat(a) + F::splat(b)).v; });
 }
 
 // sum16 of conventions.md over f(0) .. f(n - 1). Both halves of the warp compute it.
 template <class Team, class Fn> THINWIRE_TEAM F sum16(const Team& team, std::size_t n, Fn f) {
-  constexpr unsigned kSumLanes = 16;
   const auto sums = team.lanes([&](unsigned lane) {
     F sum = F::splat(0.0f);
     for (std::size_t i = lane % kSumLanes; i < n; i += kSumLanes)
       sum = sum + f(i);
     return sum.v;
   });
-  return F::splat(team.agreed(combined(
-      team, sums, kSumLanes, [](float a, float b) { return (F::splat(a) + F::splat(b)).v; })));
+  return F::splat(team.agreed(tree_sums(team, sums)));
 }
 
 // Inclusive sums over the lanes.
@@ -115,16 +127,27 @@ template <class Team, class Value> THINWIRE_TEAM auto last(const Team& team, Val
 }
 
 // Replaces each item by the sum of those before it; returns the sum of all.
-template <class Team>
-THINWIRE_TEAM std::uint64_t exclusive_sums(const Team& team, std::uint64_t* items, std::size_t n) {
-  std::uint64_t before = 0;
-  for (std::size_t at = 0; at < n; at += kWarp) {
-    const auto item = team.lanes(
-        [&](unsigned lane) { return at + lane < n ? items[at + lane] : std::uint64_t{0}; });
-    const auto sums = running_sums(team, item);
+template <class Team, class T>
+THINWIRE_TEAM T exclusive_sums(const Team& team, T* items, std::size_t n) {
+  constexpr unsigned kRun = 8; // neighbours a lane reads at once
+  T before = 0;
+  for (std::size_t at = 0; at < n; at += kRun * kWarp) {
+    const auto begin = [=](unsigned lane) { return at + std::size_t{kRun} * lane; };
+    auto runs = team.lanes([&](unsigned lane) {
+      T sum = 0;
+      THINWIRE_UNROLL
+      for (unsigned j = 0; j < kRun; ++j)
+        sum += begin(lane) + j < n ? items[begin(lane) + j] : T{0};
+      return sum;
+    });
+    auto sums = running_sums(team, runs);
     team.lanes([&](unsigned lane) {
-      if (at + lane < n)
-        items[at + lane] = before + team.own(sums, lane) - team.own(item, lane);
+      T sum = before + team.own(sums, lane) - team.own(runs, lane);
+      for (std::size_t i = begin(lane); i < smaller(n, begin(lane) + kRun); ++i) {
+        const T item = items[i];
+        items[i] = sum;
+        sum += item;
+      }
     });
     before += last(team, sums);
   }

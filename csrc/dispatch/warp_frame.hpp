@@ -1,57 +1,21 @@
-// The launches that encode or decode the payload of a frame. A `Launcher` has
-//   zero(address, bytes)
-//   launch(batch, kernel)  kernel(team, item, unit, scratch) for all units, in any order
-// whose calls take effect one after the other.
+// The launches that encode or decode the payload of a frame.
 #pragma once
 
 #include "dispatch/frame_steps.hpp"
+#include "dispatch/warp_basis.hpp"
+#include "dispatch/warp_cast.hpp"
+#include "dispatch/warp_launch.hpp"
 #include "dispatch/warp_topk.hpp"
 
 #include <span>
-#include <vector>
 
 namespace thinwire::lane {
 
-// Segments of a launch. All of it fits into the parameters of a CUDA kernel.
-inline constexpr std::size_t kBatch = 32;
-
-template <class Args> struct Batch {
-  Item<Args> items[kBatch];
-  std::size_t ends[kBatch]; // units of the items up to this one
-  std::size_t count = 0;
-
-  THINWIRE_HD std::size_t units() const { return ends[count - 1]; }
-};
-
-// What warp number `warp` of `warps` does in a launch.
-template <class Team, class Args, class Kernel>
-THINWIRE_TEAM void run_units(const Team& team, const Batch<Args>& batch, const Kernel& kernel,
-                             std::size_t warp, std::size_t warps, float* scratch) {
-  std::size_t item = 0, begin = 0;
-  for (std::size_t unit = warp; unit < batch.units(); unit += warps) {
-    for (; unit >= batch.ends[item]; ++item)
-      begin = batch.ends[item];
-    kernel(team, batch.items[item], unit - begin, scratch);
-  }
-}
-
-template <class Launcher, class Kernel, class Args>
-void run(Launcher& launcher, const Kernel& kernel, const std::vector<Item<Args>>& items) {
-  Batch<Args> batch;
-  for (const Item<Args>& item : items) {
-    const std::size_t units = kernel.units(item.args);
-    if (units == 0)
-      continue;
-    if (batch.count == kBatch) {
-      launcher.launch(batch, kernel);
-      batch.count = 0;
-    }
-    batch.items[batch.count] = item;
-    batch.ends[batch.count] = units + (batch.count == 0 ? 0 : batch.ends[batch.count - 1]);
-    ++batch.count;
-  }
-  if (batch.count != 0)
-    launcher.launch(batch, kernel);
+inline Frames frames_of(std::span<const std::byte* const> frames) {
+  Frames found = {};
+  for (const std::byte* frame : frames)
+    found.from_first[found.number++] = frame - frames[0];
+  return found;
 }
 
 template <class Args, class Fn>
@@ -74,88 +38,164 @@ template <class Args, class Fn> void for_each_values(const std::vector<Item<Args
 }
 
 template <class Launcher>
-void run_topk(Launcher& launcher, const std::vector<Item<EncodeArgs>>& items,
+void run_topk(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& items,
               std::uint64_t* nonfinite) {
-  run(launcher, ClearTopK{}, items);
-  run(launcher, CountMagnitudes<0>{}, items);
-  run(launcher, PickBin<0>{}, items);
-  run(launcher, CountMagnitudes<1>{}, items);
-  run(launcher, PickBin<1>{}, items);
-  run(launcher, TallyEntries{}, items);
-  run(launcher, SumGroups{}, items);
-  run(launcher, SumSpans{}, items);
-  for_each_values(items, [&]<TopKValues V>(const auto& some) {
-    run(launcher, WriteGroups<V>{nonfinite}, some);
-  });
+  runner.run(ClearTopK{}, items);
+  runner.run(FindThreshold<0>{}, items);
+  runner.run(FindThreshold<1>{}, items);
+  runner.run(TallyEntries{}, items);
+  for_each_values(
+      items, [&]<TopKValues V>(const auto& some) { runner.run(WriteGroups<V>{nonfinite}, some); });
 }
 
 template <class Launcher>
-void run_topk(Launcher& launcher, const std::vector<Item<DecodeArgs>>& items) {
-  run(launcher, TallyCounts{}, items);
-  run(launcher, SumGroups{}, items);
-  run(launcher, SumSpans{}, items);
+void run_topk(Runner<Launcher>& runner, const std::vector<Item<DecodeArgs>>& items,
+              const Frames& frames) {
+  runner.run(TallyCounts{{}, frames}, items);
   for_each_values(items,
-                  [&]<TopKValues V>(const auto& some) { run(launcher, ReadGroups<V>{}, some); });
+                  [&]<TopKValues V>(const auto& some) { runner.run(ReadGroups<V>{frames}, some); });
 }
 
 template <class C, class Launcher>
-void run_blocks(Launcher& launcher, const std::vector<Item<EncodeArgs>>& items,
+void run_blocks(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& items,
                 std::uint64_t* nonfinite) {
-  const auto with = [&](Rounding r) {
-    return chosen(items, [=](const CodecSpec& s) { return s.rounding == r; });
-  };
-  run(launcher, EncodeBlock<C, false>{{}, nonfinite}, with(Rounding::nearest));
-  if constexpr (C::kHasRounding)
-    run(launcher, EncodeBlock<C, true>{{}, nonfinite}, with(Rounding::stochastic));
+  for_each_encoding<C>([&]<class Coding>() {
+    runner.run(EncodeBlock<Coding>{nonfinite}, chosen(items, Coding::encodes));
+  });
+}
+
+template <class C, class Launcher>
+void run_blocks(Runner<Launcher>& runner, const std::vector<Item<DecodeArgs>>& items,
+                const Frames& frames) {
+  for_each_decoding<C>([&]<class Coding>() {
+    runner.run(DecodeBlock<Coding>{frames}, chosen(items, Coding::decodes));
+  });
 }
 
 // Encodes all items. Adds the number of blocks (values, for cast codecs) that were not finite.
 template <class Launcher>
-void encode_items(Launcher& launcher, const std::vector<Item<EncodeArgs>>& items,
+void encode_items(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& items,
                   std::uint64_t* nonfinite) {
   Codecs::for_each([&]<class C>() {
     const auto mine = chosen(items, [](const CodecSpec& s) { return s.wire_id == C::kWireId; });
     if constexpr (CastCodec<C>)
-      run(launcher, EncodeCast<C>{{}, nonfinite}, mine);
+      runner.run(EncodeCast<C>{{}, nonfinite}, mine);
     else if constexpr (BlockCodec<C>)
-      run_blocks<C>(launcher, mine, nonfinite);
+      run_blocks<C>(runner, mine, nonfinite);
     else
-      run_topk(launcher, mine, nonfinite);
+      run_topk(runner, mine, nonfinite);
   });
 }
 
 template <class Launcher>
-void decode_items(Launcher& launcher, const std::vector<Item<DecodeArgs>>& items) {
+void decode_items(Runner<Launcher>& runner, const std::vector<Item<DecodeArgs>>& items,
+                  const Frames& frames) {
   Codecs::for_each([&]<class C>() {
     const auto mine = chosen(items, [](const CodecSpec& s) { return s.wire_id == C::kWireId; });
     if constexpr (CastCodec<C>)
-      run(launcher, DecodeCast<C>{}, mine);
+      runner.run(DecodeCast<C>{{}, frames}, mine);
     else if constexpr (BlockCodec<C>)
-      run(launcher, DecodeBlock<C>{}, mine);
+      run_blocks<C>(runner, mine, frames);
     else
-      run_topk(launcher, mine);
+      run_topk(runner, mine, frames);
   });
 }
 
-// Working memory of all segments of a frame, one after another.
-inline std::size_t work_bytes(const Segment& segment) {
+// Working memory of a segment: what topk needs for each frame of those decoded together, then what
+// a basis does.
+inline std::size_t topk_work_bytes(const Segment& segment) {
   return segment.codec.has_density() ? topk_work_bytes(segment.count) : 0;
 }
 
-inline std::size_t work_bytes(const Layout& layout) {
-  std::size_t bytes = 0;
+inline std::size_t coefficient_work_bytes(const Segment& segment) {
+  return basis::coefficients_in(segment.basis, segment.count) * sizeof(float);
+}
+
+inline std::size_t work_bytes(const Segment& segment, std::size_t frames) {
+  const std::size_t topk = frames * topk_work_bytes(segment);
+  if (segment.basis.rank == 0)
+    return topk;
+  return topk + coefficient_work_bytes(segment) + align16(segment.count * sizeof(float));
+}
+
+// How many frames are decoded in one pass. Parts along a basis are added frame by frame.
+inline std::size_t frames_at_once(const Layout& layout, std::size_t frames) {
   for (const Segment& segment : layout.segments())
-    bytes += work_bytes(segment);
+    if (segment.basis.rank != 0)
+      return 1;
+  return std::min<std::size_t>(frames, kMostFrames);
+}
+
+inline std::size_t table_bytes(const Layout& layout) {
+  return table_bytes<EncodeArgs, DecodeArgs, basis::RowArgs, basis::SumArgs>(
+      layout.segments().size());
+}
+
+// Of a frame: a table of the segments, then theirs one after another.
+inline std::size_t work_bytes(const Layout& layout, std::size_t frames = 1) {
+  std::size_t bytes = table_bytes(layout);
+  for (const Segment& segment : layout.segments())
+    bytes += work_bytes(segment, frames_at_once(layout, frames));
   return bytes;
 }
 
-// One item a segment; args(i) makes the arguments of segment i.
-template <class Args, class Fn>
-std::vector<Item<Args>> items_of(const Layout& layout, std::byte* work, Fn&& args) {
-  std::vector<Item<Args>> items;
+// The working memory of a segment with a basis.
+struct BasisWork {
+  float *coefficients, *rest;
+};
+
+inline BasisWork basis_work(const Segment& segment, std::byte* work) {
+  std::byte* coefficients = work + topk_work_bytes(segment);
+  return {reinterpret_cast<float*>(coefficients),
+          reinterpret_cast<float*>(coefficients + coefficient_work_bytes(segment))};
+}
+
+// What the codecs' kernels have to do, one item a segment, and what those of the basis have to do
+// before or after, one item a segment that has one.
+template <class Args, class BasisArgs> struct FrameItems {
+  std::vector<Item<Args>> codecs;
+  std::vector<Item<BasisArgs>> bases;
+};
+
+inline FrameItems<EncodeArgs, basis::RowArgs> encode_items_of(const Layout& layout,
+                                                              const FrameValues& values,
+                                                              std::uint64_t key, std::uint64_t step,
+                                                              std::byte* payload, std::byte* work) {
+  FrameItems<EncodeArgs, basis::RowArgs> items;
+  work += table_bytes(layout);
   for (std::size_t i = 0; i < layout.segments().size(); ++i) {
-    items.push_back({args(i), work});
-    work += work_bytes(layout.segments()[i]);
+    const Segment& segment = layout.segments()[i];
+    EncodeArgs args = encode_args(layout, i, values, key, step, payload);
+    if (segment.basis.rank != 0) {
+      const auto [coefficients, rest] = basis_work(segment, work);
+      items.bases.push_back(
+          {{input_args(args, 0, args.n, rest), segment.basis, coefficients, args.payload},
+           nullptr});
+      args = rest_args(segment.basis, args, rest);
+    }
+    items.codecs.push_back({args, work});
+    work += work_bytes(segment, 1);
+  }
+  return items;
+}
+
+inline FrameItems<DecodeArgs, basis::SumArgs> decode_items_of(const Layout& layout,
+                                                              const std::byte* payload, void* out,
+                                                              DType dtype, bool accumulate,
+                                                              std::byte* work, std::size_t frames) {
+  FrameItems<DecodeArgs, basis::SumArgs> items;
+  work += table_bytes(layout);
+  for (std::size_t i = 0; i < layout.segments().size(); ++i) {
+    const Segment& segment = layout.segments()[i];
+    DecodeArgs args = decode_args(layout, i, payload, out, dtype, accumulate);
+    if (segment.basis.rank != 0) {
+      const auto [coefficients, rest] = basis_work(segment, work);
+      items.bases.push_back({{args, segment.basis, coefficients, rest}, nullptr});
+      args = rest_args(segment.basis, args, rest);
+      args.accumulate = false; // basis::Add does that
+    }
+    items.codecs.push_back({args, work});
+    work += work_bytes(segment, frames);
   }
   return items;
 }
@@ -168,20 +208,38 @@ void encode_payload(Launcher& launcher, const Layout& layout, const FrameValues&
                     std::uint64_t key, std::uint64_t step, std::byte* frame, std::byte* work) {
   auto* nonfinite = reinterpret_cast<std::uint64_t*>(frame);
   launcher.zero(nonfinite, sizeof *nonfinite);
-  const auto args = [&](std::size_t i) {
-    return encode_args(layout, i, values, key, step, frame + kHeaderBytes);
-  };
-  encode_items(launcher, items_of<EncodeArgs>(layout, work, args), nonfinite);
+  const auto items = encode_items_of(layout, values, key, step, frame + kHeaderBytes, work);
+  Runner runner(launcher, work);
+  runner.run(basis::Project{}, items.bases);
+  runner.run(basis::CodeGroups{{nonfinite}}, items.bases);
+  runner.run(basis::Subtract{}, items.bases);
+  encode_items(runner, items.codecs, nonfinite);
 }
 
-// The payload must have passed check_frame().
+// Decodes frames one after another, the second and later ones added. Contributions are summed on
+// the way, so that `out` is written once for all that are decoded in one pass. The payloads must
+// have passed check_frame(). `work` has work_bytes(layout, frames.size()).
+template <class Launcher>
+void decode_payloads(Launcher& launcher, const Layout& layout,
+                     std::span<const std::byte* const> frames, void* out, DType dtype,
+                     bool accumulate, std::byte* work) {
+  Runner runner(launcher, work);
+  while (!frames.empty()) {
+    const auto some = frames.first(frames_at_once(layout, frames.size()));
+    const auto items =
+        decode_items_of(layout, some[0] + kHeaderBytes, out, dtype, accumulate, work, some.size());
+    decode_items(runner, items.codecs, frames_of(some));
+    runner.run(basis::ReadGroups{}, items.bases);
+    runner.run(basis::Add{}, items.bases);
+    frames = frames.subspan(some.size());
+    accumulate = true;
+  }
+}
+
 template <class Launcher>
 void decode_payload(Launcher& launcher, const Layout& layout, const std::byte* frame, void* out,
                     DType dtype, bool accumulate, std::byte* work) {
-  const auto args = [&](std::size_t i) {
-    return decode_args(layout, i, frame + kHeaderBytes, out, dtype, accumulate);
-  };
-  decode_items(launcher, items_of<DecodeArgs>(layout, work, args));
+  decode_payloads(launcher, layout, std::span(&frame, 1), out, dtype, accumulate, work);
 }
 
 } // namespace thinwire::lane

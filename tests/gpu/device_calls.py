@@ -29,12 +29,15 @@ TORCH_DTYPES = {FP32: torch.float32, FP16: torch.float16, BF16: torch.bfloat16}
 
 
 class Guarded:
-    """A copy of a host array in device memory, guard bytes on both sides, aligned to its elements alone."""
+    """A copy of a host array in device memory, guard bytes on both sides.
+
+    Kernels move aligned elements otherwise than others: an odd number of them is aligned to elements alone.
+    """
 
     GUARD, PATTERN = 64, 0xA5
 
     def __init__(self, content: Array) -> None:
-        self.start = self.GUARD + content.itemsize
+        self.start = self.GUARD + content.size % 2 * content.itemsize
         memory = np.full(2 * self.start + content.nbytes, self.PATTERN, dtype=np.uint8)
         memory[self.start : self.start + content.nbytes] = np.frombuffer(content.tobytes(), np.uint8)
         self.memory = torch.from_numpy(memory).cuda()

@@ -110,5 +110,5 @@ def test_the_current_device_is_kept():
     with torch.cuda.device(0):
         assert same_bits(codec.encode(tensor), codec.encode(x))
         assert torch.cuda.current_device() == 0
-        with pytest.raises(tw.InvalidArgument, match="x is on CUDA device 1, the residual on device 0"):
+        with pytest.raises(tw.InvalidArgument, match="on CUDA device 1, the residual on device 0"):
             codec.encode(tensor, residual=torch.zeros(N, device="cuda:0"))

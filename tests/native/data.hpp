@@ -150,6 +150,15 @@ inline std::vector<CodecSpec> every_spec() {
         add(block);
     if (defaults.has_rounding())
       add(0u, "stochastic");
+    if (defaults.has_format())
+      for (const char* rounding : {"nearest", "stochastic"})
+        add(0u, rounding, 0.0, "", "e5m2");
+    if (defaults.has_rotation()) {
+      for (std::uint32_t block : block_edges(defaults.smallest_block()))
+        add(block, "", 0.0, "", "", true);
+      if (defaults.has_rounding())
+        add(0u, "stochastic", 0.0, "", "", true);
+    }
     if (defaults.has_density())
       for (const char* values : {"sign", "int8", "fp16"})
         for (double density : {0.000001, 0.01, 0.5})
@@ -161,7 +170,8 @@ inline std::vector<CodecSpec> every_spec() {
 inline std::string text(const CodecSpec& spec) {
   return std::string(spec.name()) + " block=" + std::to_string(spec.block) +
          " density=" + std::to_string(spec.density) + " values=" + thinwire::name(spec.values) +
-         " rounding=" + thinwire::name(spec.rounding);
+         " rounding=" + thinwire::name(spec.rounding) + " format=" + thinwire::name(spec.format) +
+         " rotate=" + std::to_string(spec.rotate);
 }
 
 } // namespace data

@@ -36,7 +36,7 @@ public:
   template <class Each, class Fn> Each gather(const Each& each, Fn source) const {
     Each found;
     for (unsigned i = 0; i < kWarp; ++i)
-      found[i] = each[source(i)];
+      found[i] = each[source(i) % kWarp];
     return found;
   }
 
@@ -59,6 +59,15 @@ public:
   static void add(std::uint64_t* address, std::uint64_t value) { *address += value; }
   static void set_bits(std::uint32_t* address, std::uint32_t mask) { *address |= mask; }
 
+  template <class Fn> void tally(std::uint32_t* bins, Fn f) const {
+    lanes([&](unsigned lane) {
+      const std::uint32_t bin = f(lane);
+      if (bin != thinwire::lane::kNowhere)
+        ++bins[bin];
+    });
+  }
+  static bool last_of(std::uint32_t* counter, std::size_t n) { return ++*counter == n; }
+
 private:
   unsigned lane(unsigned i) const { return backward_ ? kWarp - 1 - i : i; }
   bool backward_;
@@ -70,10 +79,13 @@ public:
 
   void zero(void* address, std::size_t bytes) { std::memset(address, 0, bytes); }
 
+  void store(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+
   template <class Args, class Kernel>
-  void launch(const thinwire::lane::Batch<Args>& batch, const Kernel& kernel) {
+  void launch(const thinwire::lane::Batch<Args>& batch, const Kernel& kernel, std::size_t floats) {
+    CHECK(floats <= thinwire::lane::kMostScratch);
     for (std::size_t i = 0; i < warps_; ++i) {
-      data::Memory scratch(Kernel::kScratch * sizeof(float)); // junk at first
+      data::Memory scratch(floats * sizeof(float)); // junk at first
       const std::size_t warp = backward_ ? warps_ - 1 - i : i;
       run_units(Warp(backward_), batch, kernel, warp, warps_,
                 reinterpret_cast<float*>(scratch.data()));

@@ -20,17 +20,19 @@ from thinwire.ddp.shared import SharedArrays
 class MatrixBasis:
     """The basis of one matrix: the vectors that frames are coded along, and those of the next step.
 
+    They lie on the device of the matrix.
+
     Attributes:
         vectors: (rank, columns) fp32, the same memory for life.
         native: the vectors in the form the frames' layouts take.
     """
 
-    def __init__(self, shape: BasisShape, seed: int) -> None:
-        self.vectors = torch.empty(shape.rank, shape.columns)
+    def __init__(self, shape: BasisShape, seed: int, device: torch.device) -> None:
+        self.vectors = torch.empty(shape.rank, shape.columns, dtype=torch.float32, device=device)
         self.native = _core.Basis(shape.columns, shape.rank, self.vectors.data_ptr())
         self._key = _core.xxh3_64(struct.pack("<QQQ", seed, shape.rank, shape.columns))
         self._next = torch.empty_like(self.vectors)
-        self._moments = torch.empty_like(self.vectors)
+        self._moments = torch.empty_like(self.vectors if device.type == "cpu" else self.vectors[:0])
         self._turned = False
         self.begin()
 
@@ -42,18 +44,24 @@ class MatrixBasis:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return 3 * self.vectors.nbytes
+        return self.vectors.nbytes + self._next.nbytes + self._moments.nbytes
 
     def begin(self) -> None:
-        """Take the vectors of the first step: random ones, the same on all ranks."""
-        self.native.begin(self._key, self.vectors.data_ptr())
+        """Take the vectors of the first step: random ones, the same on all ranks and devices."""
+        first = torch.empty(self.vectors.shape, dtype=torch.float32, device="cpu")
+        self.native.begin(self._key, first.data_ptr())
+        self.vectors.copy_(first)
 
     def learn(self, matrix: int, dtype: int, rows: int) -> None:
-        """Work out the next step's vectors from a decoded gradient at address `matrix`."""
+        """Work out the next step's vectors from a decoded gradient at address `matrix`, on the CPU."""
         self._moments.zero_()
         self.native.learn(matrix, dtype, rows, self._moments.data_ptr())
-        self.native.turn(self._moments.data_ptr(), self._next.data_ptr())
+        self.native.turn(self._moments.data_ptr(), self.write_next())
+
+    def write_next(self) -> int:
+        """Return where to write the next step's vectors, which the next commit makes current."""
         self._turned = True
+        return self._next.data_ptr()
 
     def commit(self) -> None:
         """Make what the last step learnt current."""
@@ -75,4 +83,4 @@ class Bases(SharedArrays[MatrixBasis]):
 
     def of_matrix(self, parameter: torch.Tensor, shape: BasisShape) -> MatrixBasis:
         """Return the basis of a parameter, made at its first use. See `of`."""
-        return self.of(parameter, lambda: MatrixBasis(shape, self._seed))
+        return self.of(parameter, lambda: MatrixBasis(shape, self._seed, parameter.device))

@@ -15,10 +15,13 @@ from thinwire.ddp.shared import SharedArrays
 
 
 class Pending:
-    """What one matrix's steps have left for later: (rows, columns) bf16, as the gradient lies in memory."""
+    """What one matrix's steps have left for later: (rows, columns) bf16, as the gradient lies in memory.
 
-    def __init__(self, rows: int, columns: int) -> None:
-        self._kept, self._next = torch.zeros(2, rows, columns, dtype=torch.bfloat16).unbind()
+    It lies on the device of the matrix.
+    """
+
+    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
+        self._kept, self._next = torch.zeros(2, rows, columns, dtype=torch.bfloat16, device=device).unbind()
         self._spread = False
 
     @property
@@ -36,10 +39,13 @@ class Pending:
         self._kept.zero_()
 
     def spread(self, basis: MatrixBasis, matrix: int, dtype: int, share: float) -> None:
-        """Leave in the decoded gradient at address `matrix` a share of what both have beside the basis."""
-        before, after = self._kept.data_ptr(), self._next.data_ptr()
-        basis.native.spread(matrix, dtype, len(self._kept), share, before, after)
+        """Leave in the gradient at `matrix` a share of what both have beside the basis, on the CPU."""
+        basis.native.spread(matrix, dtype, len(self._kept), share, *self.write_next())
+
+    def write_next(self) -> tuple[int, int]:
+        """Return where what is kept lies, and where to write what the next commit makes current."""
         self._spread = True
+        return self._kept.data_ptr(), self._next.data_ptr()
 
     def commit(self) -> None:
         """Make what the last step left current."""
@@ -60,4 +66,4 @@ class Pendings(SharedArrays[Pending]):
 
     def of_matrix(self, parameter: torch.Tensor, rows: int, columns: int) -> Pending:
         """Return what is kept for a parameter, nothing at its first use. See `of`."""
-        return self.of(parameter, lambda: Pending(rows, columns))
+        return self.of(parameter, lambda: Pending(rows, columns, parameter.device))
