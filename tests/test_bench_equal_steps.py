@@ -59,6 +59,9 @@ def test_options_of_the_hook_follow_the_codec() -> None:
         {"basis": 0, "feedback": False, "residual_dtype": "bfloat16"},
     )
     assert label("thinwire/int2;basis=4;warmup=10") == "thinwire int2, basis=4, warmup=10"
+    check_method("thinwire/powersgd:rank=4")
+    assert hook_options("powersgd:rank=4;warmup=2") == ("powersgd:rank=4", {"warmup": 2})
+    assert label("thinwire/powersgd:rank=4") == "thinwire powersgd:rank=4"
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_every_rank_gets_the_bytes_of_the_owner():
     assert np.concatenate(decoded).tobytes() == result.values.tobytes()
 
 
-@pytest.mark.parametrize("codec", ["int8", "int4", "int2", "ternary", "sign1", "topk"])
+@pytest.mark.parametrize("codec", ["fp8", "int8", "int4", "int2", "ternary", "sign1", "topk"])
 def test_a_held_segment_keeps_its_residual(codec):
     gradients, residuals, cut = zeros(), bucket(6), parts(codec)
     held = [np.arange(N) < 100] * RANKS  # the first segment, on every rank
@@ -98,7 +98,9 @@ def test_a_held_owner_adds_its_rounding_of_the_others_sum():
     assert result.residuals[0].tobytes() == (residuals[0] + without.residuals[0]).tobytes()
 
 
-@pytest.mark.parametrize("codec", ["raw", "fp16", "bf16", "int8", "int4", "int2", "ternary", "sign1", "topk"])
+@pytest.mark.parametrize(
+    "codec", ["raw", "fp16", "bf16", "fp8", "int8", "int4", "int2", "ternary", "sign1", "topk"]
+)
 @pytest.mark.parametrize("rank", range(RANKS))
 def test_a_nan_on_any_rank_reaches_all_and_no_residual(codec, rank):
     gradients = bucket(9)

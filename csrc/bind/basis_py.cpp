@@ -1,19 +1,45 @@
 #include "bind/bind.hpp"
 
 #include "dispatch/basis_codec.hpp"
+#include "dispatch/cuda_basis.hpp"
+
+#include <tuple>
+#include <vector>
 
 namespace thinwire::bind {
 namespace {
-
-const float* floats(Address address) { return static_cast<const float*>(pointer(address)); }
-float* writable_floats(Address address) { return static_cast<float*>(pointer(address)); }
 
 Basis make_basis(std::size_t columns, std::size_t rank, Address vectors) {
   if (rank < 1 || rank > kGreatestRank || rank > columns)
     throw InvalidArgument("a basis has from 1 to " + std::to_string(kGreatestRank) +
                           " vectors, no more than columns; not " + std::to_string(rank) + " of " +
                           std::to_string(columns));
+  if (columns > kGreatestColumns)
+    throw InvalidArgument("a vector of a basis has at most " + std::to_string(kGreatestColumns) +
+                          " values, not " + std::to_string(columns));
   return {columns, rank, floats(vectors)};
+}
+
+// Basis, matrix, rows, next, share, before, after.
+using LessonTuple = std::tuple<Basis, Address, std::size_t, Address, float, Address, Address>;
+
+Lesson make_lesson(const LessonTuple& lesson, DType dtype) {
+  const auto& [basis, matrix, rows, next, share, before, after] = lesson;
+  return {basis,
+          pointer(matrix),
+          dtype,
+          rows,
+          writable_floats(next),
+          share,
+          static_cast<const std::uint16_t*>(pointer(before)),
+          static_cast<std::uint16_t*>(pointer(after))};
+}
+
+void cuda_learn(const std::vector<LessonTuple>& lessons, int dtype, Address stream) {
+  std::vector<Lesson> made;
+  for (const LessonTuple& lesson : lessons)
+    made.push_back(make_lesson(lesson, dtype_of(dtype)));
+  cuda::learn(made, pointer(stream));
 }
 
 } // namespace
@@ -58,6 +84,11 @@ void register_bases(py::module_& m) {
           },
           py::arg("moments"), py::arg("next"), ReleaseGil(),
           "Writes the vectors, turned towards the moments, to next.");
+  m.def(
+      "cuda_learn", &cuda_learn, py::arg("lessons"), py::arg("dtype"), py::arg("stream"),
+      ReleaseGil(),
+      "Learns, turns and, where there is an after, spreads, as Basis does, on a CUDA device; only "
+      "launches.");
 }
 
 } // namespace thinwire::bind

@@ -31,6 +31,8 @@ private:
 using ReleaseGil = py::call_guard<GilRelease>;
 
 inline void* pointer(Address address) { return reinterpret_cast<void*>(address); }
+inline const float* floats(Address address) { return static_cast<const float*>(pointer(address)); }
+inline float* writable_floats(Address address) { return static_cast<float*>(pointer(address)); }
 
 inline std::span<std::byte> bytes(Address address, std::size_t size) {
   return {static_cast<std::byte*>(pointer(address)), size};
@@ -48,6 +50,7 @@ void register_targets(py::module_& m);
 void register_hash(py::module_& m);
 void register_planes(py::module_& m);
 void register_bases(py::module_& m);
+void register_low_rank(py::module_& m);
 void register_codecs(py::module_& m);
 void register_frames(py::module_& m);
 void register_comm(py::module_& m);

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   register_hash(m);
   register_planes(m);
   register_bases(m);
+  register_low_rank(m);
   register_codecs(m);
   register_frames(m);
   register_comm(m);

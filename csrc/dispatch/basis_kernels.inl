@@ -130,6 +130,14 @@ void add_moments(const float* matrix, std::size_t rows, std::size_t columns, con
   }
 }
 
+void combine(std::size_t rank, std::size_t columns, const float* coefficients, const float* matrix,
+             std::size_t rows, float* sums) {
+  by_vectors(rank, [&](auto count, std::size_t k) THINWIRE_LAMBDA {
+    add_moments<count.value>(matrix, rows, columns, coefficients + k * kGroupRows,
+                             sums + k * columns);
+  });
+}
+
 void learn(const Basis& basis, const float* matrix, std::size_t rows, float* moments) {
   const std::size_t columns = basis.columns;
   float products[8 * kGroupRows];
@@ -185,20 +193,25 @@ void add_multiple(float* v, const float* w, float factor, std::size_t count) {
         count - j);
 }
 
-// Gram-Schmidt, vector after vector. Returns false where one vanishes.
-bool orthonormalise(float* vectors, std::size_t columns, std::size_t rank) {
-  constexpr float kVanished = 0x1p-20f; // the square of a length
-  for (std::size_t k = 0; k < rank; ++k) {
-    float* v = vectors + k * columns;
-    for (std::size_t l = 0; l < k; ++l) {
-      const float* w = vectors + l * columns;
-      add_multiple(v, w, -dot(v, w, columns), columns);
-    }
-    const float square = dot(v, v, columns);
-    if (!(square >= kVanished))
-      return false;
-    scale_by(v, 1 / __builtin_sqrtf(square), columns);
+// Gram-Schmidt of vector k, after those before it. Returns false where it vanishes.
+bool orthonormalise_one(float* vectors, std::size_t columns, std::size_t k) {
+  float* v = vectors + k * columns;
+  for (std::size_t l = 0; l < k; ++l) {
+    const float* w = vectors + l * columns;
+    add_multiple(v, w, -dot(v, w, columns), columns);
   }
+  const float square = dot(v, v, columns);
+  if (!(square >= kVanished))
+    return false;
+  scale_by(v, 1 / __builtin_sqrtf(square), columns);
+  return true;
+}
+
+// Returns false where one vanishes.
+bool orthonormalise(float* vectors, std::size_t columns, std::size_t rank) {
+  for (std::size_t k = 0; k < rank; ++k)
+    if (!orthonormalise_one(vectors, columns, k))
+      return false;
   return true;
 }
 
@@ -210,13 +223,6 @@ std::uint32_t greatest_of(const float* v, std::size_t count) {
   return greatest(most);
 }
 
-// The power of two that brings a magnitude between 1 and 4, so that squares neither overflow nor
-// vanish.
-float to_about_one(std::uint32_t magnitude) {
-  const std::uint32_t exponent = magnitude >> 23;
-  return bits_float((254 - (exponent < 253 ? exponent : 253)) << 23);
-}
-
 // v = v * 3/4 + (moments / their length) / 4
 void turn_vector(float* v, const float* moments, float about_one, std::size_t count) {
   F squares = F::splat(0.0f);
@@ -224,10 +230,11 @@ void turn_vector(float* v, const float* moments, float about_one, std::size_t co
     const F m = load_upto(moments + j, count - j) * F::splat(about_one);
     squares = multiply_add(m, m, squares);
   }
-  const F weight = F::splat(0.25f / __builtin_sqrtf(tree_sum(squares)));
+  const F weight = F::splat((1 - kKeptOfVector) / __builtin_sqrtf(tree_sum(squares)));
   for (std::size_t j = 0; j < count; j += kLanes) {
     const F m = load_upto(moments + j, count - j) * F::splat(about_one);
-    store_upto(v + j, load_upto(v + j, count - j) * F::splat(0.75f) + m * weight, count - j);
+    store_upto(v + j, load_upto(v + j, count - j) * F::splat(kKeptOfVector) + m * weight,
+               count - j);
   }
 }
 
@@ -254,14 +261,45 @@ void turn(const Basis& basis, const float* moments, float* next) {
     __builtin_memcpy(next, basis.vectors, bytes);
 }
 
+// v = numbers between -0.5 and 0.5, those of the key from `first` on.
+void fill_random(float* v, std::size_t first, std::size_t count, std::uint64_t key) {
+  for (std::size_t i = 0; i < count; i += kLanes) {
+    const I index = I::lanes() + I::splat(static_cast<std::uint32_t>(first + i));
+    store_upto(v + i, uniform<F>(index, key) - F::splat(0.5f), count - i);
+  }
+}
+
 void begin(std::size_t columns, std::size_t rank, std::uint64_t key, float* vectors) {
   const std::size_t count = rank * columns;
-  for (std::size_t i = 0; i < count; i += kLanes) {
-    const I index = I::lanes() + I::splat(static_cast<std::uint32_t>(i));
-    store_upto(vectors + i, uniform<F>(index, key) - F::splat(0.5f), count - i);
-  }
+  fill_random(vectors, 0, count, key);
   if (orthonormalise(vectors, columns, rank))
     return;
   for (std::size_t i = 0; i < count; ++i) // the first unit vectors
     vectors[i] = i % (columns + 1) == 0 ? 1.0f : 0.0f;
+}
+
+// v = found, brought to a length of one
+void copy_unit(float* v, const float* found, std::uint32_t most, std::size_t count) {
+  __builtin_memcpy(v, found, count * sizeof(float));
+  scale_by(v, to_about_one(most), count);
+  scale_by(v, 1 / __builtin_sqrtf(dot(v, v, count)), count);
+}
+
+bool orthonormal(std::size_t columns, std::size_t rank, const float* found, float* next) {
+  const std::uint32_t greatest = greatest_of(found, rank * columns);
+  if (greatest >= kInfinityBits || greatest >> 23 == 0)
+    return false;
+  for (std::size_t k = 0; k < rank; ++k) {
+    float* v = next + k * columns;
+    const std::uint32_t most = greatest_of(found + k * columns, columns);
+    const bool is_there = most >> 23 != 0;
+    if (is_there)
+      copy_unit(v, found + k * columns, most, columns);
+    if (is_there && orthonormalise_one(next, columns, k))
+      continue;
+    fill_random(v, k * columns, columns, 0);
+    if (!orthonormalise_one(next, columns, k))
+      __builtin_memset(v, 0, columns * sizeof(float));
+  }
+  return true;
 }

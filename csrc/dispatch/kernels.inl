@@ -3,6 +3,8 @@
 // in an unnamed namespace and nothing but types comes from the standard library: code that is
 // compiled for one target must not be what the linker keeps for another.
 
+#include "dispatch/block_coding.hpp"
+
 #if defined(__clang__)
 #define THINWIRE_LAMBDA
 #else
@@ -16,6 +18,8 @@ namespace {
 
 #include "dispatch/values.inl"
 
+#include "dispatch/rotation.inl"
+
 #include "dispatch/basis_kernels.inl"
 #include "dispatch/block_kernels.inl"
 #include "dispatch/boundary_kernels.inl"
@@ -28,7 +32,7 @@ template <class... C> constexpr KernelTable table_of(CodecList<C...>) {
           fold,
           is_zero,
           count_nonfinite,
-          {project, expand<true>, expand<false>, learn, spread, turn, begin},
+          {project, expand<true>, expand<false>, combine, learn, spread, turn, begin, orthonormal},
           find_boundaries};
 }
 

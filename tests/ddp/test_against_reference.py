@@ -63,7 +63,7 @@ def _run(rank: int, codec: str, idle: int | None) -> Any:
         saved = state.state_dict()
         residuals, bases = ({k: v.numpy() for k, v in saved[what].items()} for what in ("residuals", "bases"))
         steps.append(([g.numpy() for g in gradients], means, residuals, bases))
-    programs = [known.program for known in state._engine._planner._known.values()]
+    programs = state._engine._planner.programs()
     order = {id(p): i for i, p in enumerate(model.weights)}
     buckets = [([order[id(p)] for p in program.parameters], _frames(program.plan)) for program in programs]
     state.close()
@@ -76,7 +76,20 @@ def _join(arrays: list[np.ndarray]) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize(
-    "codec", ["raw", "bf16", "int8", "int4:block=32", "int2", "ternary", "sign1", "topk", "topk:values=int8"]
+    "codec",
+    [
+        "raw",
+        "bf16",
+        "fp8",
+        "int8",
+        "int4:block=32",
+        "int4:rotate=true",
+        "int2",
+        "ternary",
+        "sign1",
+        "topk",
+        "topk:values=int8",
+    ],
 )
 def test_bits_of_the_reference(ranks: Callable[[int], Ranks], codec: str, size: int) -> None:
     _compare(codec, ranks(size)(_run, codec, None), size)

@@ -34,7 +34,7 @@ class _LanguageModel(nn.Module):
 
 def _codecs_in_use(state: HookState, model: nn.Module) -> dict[str, str]:
     names = {id(p): name for name, p in model.named_parameters()}
-    programs = [known.program for known in state._engine._planner._known.values()]
+    programs = state._engine._planner.programs()
     return {
         names[id(parameter)]: codec
         for program in programs

@@ -116,8 +116,13 @@ def assert_same_bases(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray
 
 def assert_equal_bases(state: HookState) -> None:
     """Check that there are bases, and that all ranks hold the same bits."""
+    assert_held_by_all(bases_of(state))
+
+
+def assert_held_by_all(arrays: dict[str, np.ndarray]) -> None:
+    """Check that there are arrays, and that all ranks have the same bits."""
     everybodys: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everybodys, bases_of(state))
+    dist.all_gather_object(everybodys, arrays)
     assert everybodys[0]
     for others in everybodys[1:]:
         assert_same_bases(others, everybodys[0])
@@ -125,7 +130,7 @@ def assert_equal_bases(state: HookState) -> None:
 
 def codings_of(state: HookState) -> set[str]:
     """Return how the parameters of all buckets travel."""
-    programs = [known.program for known in state._engine._planner._known.values()]
+    programs = state._engine._planner.programs()
     return {coding for program in programs for coding in program.plan.description["codecs"]}
 
 

@@ -21,8 +21,8 @@ def attach(ddp: DistributedDataParallel, codec: str = "int8", **options: Any) ->
         **options: `scaler`, `network` and `transport` of HookState, and those of `thinwire.ddp.Options`.
 
     Returns the state: for `report()`, `state_dict()`, `set_weight()`. It lives as long as `ddp`.
-    Raises InvalidArgument where DDP or the model would not allow it, NotBuilt for parameters on a GPU, and as
-    HookState does.
+    Raises InvalidArgument where DDP or the model would not allow it, NotBuilt for parameters on a device that
+    is not served (see docs/limits.md), and as HookState does.
     """
     if not isinstance(ddp, DistributedDataParallel):
         raise InvalidArgument(f"attach takes a DistributedDataParallel model, not {type(ddp).__name__}")

@@ -12,21 +12,24 @@ import torch
 from thinwire import _core
 from thinwire.errors import InvalidArgument
 
-VERSION = 3
-_BY_NAME = {"residuals", "bases", "pending"}
+VERSION = 4
+SHARED = ("bases", "pending", "factors")
+"""What all ranks hold alike."""
+_BY_NAME = {"residuals", *SHARED}
 _KEYS = {"version", "step", "rank", "world_size", "loss_scale", *_BY_NAME}
-_CAME_LATER = {1: ("bases", "pending"), 2: ("pending",)}
+_CAME_LATER = {1: SHARED, 2: ("pending", "factors"), 3: ("factors",)}
 """What states of earlier versions do not have."""
 _log = logging.getLogger("thinwire.ddp")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept for parameters, by name: residuals, a rank's own; bases and pending parts, all ranks'."""
+    """What is kept for parameters, by name: residuals, a rank's own, and what all ranks hold alike."""
 
     residuals: dict[str, torch.Tensor]
     bases: dict[str, torch.Tensor]
     pending: dict[str, torch.Tensor]
+    factors: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
     """Return the state of `rank` among `world_size` ranks.
 
     `saved` is one state dict, or those of several ranks. Old rank i goes to rank i mod `world_size`;
-    residuals that meet are added; bases and pending parts are the same in all. What nobody brings is lost:
+    residuals that meet are added; what is shared is the same in all. What nobody brings is lost:
     those residuals start from zero, which is logged. Raises InvalidArgument if the states do not belong
     together.
     """
@@ -94,7 +97,7 @@ def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
             raise InvalidArgument(
                 f"the states of rank {first.rank} and rank {state.rank} are not from one checkpoint"
             )
-        for what in ("bases", "pending"):
+        for what in SHARED:
             if digest(getattr(state.kept, what)) != digest(getattr(first.kept, what)):
                 raise InvalidArgument(
                     f"rank {first.rank} and rank {state.rank} were saved with different {what}"
@@ -128,5 +131,5 @@ def _sum(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]
 
 def digest(entries: Mapping[str, torch.Tensor]) -> int:
     """Return a hash of saved arrays, by which ranks find out whether they load the same."""
-    named = ((name, entry.detach().float().contiguous()) for name, entry in sorted(entries.items()))
+    named = ((name, entry.detach().float().cpu().contiguous()) for name, entry in sorted(entries.items()))
     return _core.xxh3_64(b"".join(name.encode() + entry.numpy().tobytes() for name, entry in named))

@@ -22,10 +22,8 @@ from typing import Any
 
 import torch
 
-from thinwire import _core
 from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.base_program import DTYPE_CODES
-from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.frames import (
     Aborted,
     Contribution,
@@ -57,13 +55,11 @@ class Engine(BaseEngine):
         self,
         wire: Wire,
         planner: Planner[Program],
-        residuals: Residuals,
         verifier: Verifier,
         metrics: Metrics,
     ) -> None:
         super().__init__(planner, metrics)
         self._wire, self._verifier = wire, verifier
-        self._residual_dtype = DTYPE_CODES[residuals.dtype]
         self._abort: Failure | None = None
         self._scratch = torch.empty(0, dtype=torch.float32)
         self._free = [SlotQueue(SLOTS) for _ in range(2)]
@@ -128,11 +124,10 @@ class Engine(BaseEngine):
             job.left = 0
             return
         job.program = program
-        base = job.buffer.data_ptr()
-        held = frozenset(
-            i for i, offset, n in program.watched if _core.is_zero(base + offset, n, program.dtype)
-        )
-        contribution = Contribution(program, job.step, base, held, self._residual_dtype)
+        with self.metrics.factorise:
+            values = program.begin(job.buffer, job.step)
+        held = frozenset(program.zeros(values))
+        contribution = Contribution(program, job.step, values.data_ptr(), held)
         job.left = len(program.pieces)
         for piece in program.pieces:
             if self.broken is not None:
@@ -198,7 +193,8 @@ class Engine(BaseEngine):
     def _sample_error(self, item: Item) -> None:
         sample, rest = divmod(item.job.step.number, SAMPLE_EVERY)
         share = item.piece.mine
-        if rest or share is None or item.piece.index != sample % len(item.contribution.program.pieces):
+        program = item.contribution.program
+        if rest or share is None or item.piece.index != sample % len(program.pieces) or program.stand_in:
             return
         count, start = min(share.layout.count, SAMPLE_VALUES), share.offset // item.job.buffer.itemsize
         self.metrics.add_error(*relative_error(self._scratch[:count], item.job.buffer[start : start + count]))
@@ -231,7 +227,7 @@ class Engine(BaseEngine):
                     failure = failure_of(error)
                     job.step.fail(failure.error(), job.bucket, piece.index, share.owner)
                     if isinstance(error, Error):
-                        if item.contribution.program.lessons:
+                        if item.contribution.program.is_learnt_from:
                             raise  # the others learn from this mean, and this rank could not follow them
                         # Only this rank knows; the others hear of it from its next frames.
                         self._abort = failure

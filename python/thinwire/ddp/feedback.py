@@ -41,12 +41,12 @@ class Residuals:
 
     @property
     def source(self) -> int:
-        """Which array of `addresses` a step reads."""
+        """Which array of `of` a step reads."""
         return self._current
 
     @property
     def target(self) -> int:
-        """Which array of `addresses` a step writes."""
+        """Which array of `of` a step writes."""
         return self._current ^ self.transactional
 
     @property
@@ -54,12 +54,12 @@ class Residuals:
         """Bytes of all arrays."""
         return sum(array.nbytes for arrays in self._arrays.values() for array in arrays)
 
-    def addresses(self, parameter: torch.Tensor) -> tuple[int, int]:
-        """Return the addresses of a parameter's two arrays, without a scaler the same twice."""
+    def of(self, parameter: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a parameter's two arrays, without a scaler the same twice."""
         if parameter not in self._arrays:
             self._register(parameter)
         arrays = self._arrays[parameter]
-        return arrays[0].data_ptr(), arrays[-1].data_ptr()
+        return arrays[0], arrays[-1]
 
     def commit(self) -> None:
         """Make what the last step wrote current."""
@@ -121,11 +121,11 @@ class Residuals:
 
 
 def residual_like(parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return zeros with the shape and strides that DDP gives this parameter's gradient in a bucket.
+    """Return zeros with the shape, strides and device that DDP gives this parameter's gradient in a bucket.
 
     These are the parameter's own strides if it fills its memory without gaps, else contiguous ones.
     """
     real = real_view(parameter)
     if is_dense(real):
-        return torch.empty_strided(real.shape, real.stride(), dtype=dtype).zero_()
-    return torch.zeros(real.shape, dtype=dtype)
+        return torch.empty_strided(real.shape, real.stride(), dtype=dtype, device=real.device).zero_()
+    return torch.zeros(real.shape, dtype=dtype, device=real.device)

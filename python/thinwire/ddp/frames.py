@@ -55,7 +55,6 @@ class Contribution:
     step: Step
     base: int
     held: frozenset[int]
-    residual_dtype: int
 
     def encode_outgoing(self, piece: PieceProgram, send: int, abort: Failure | None) -> None:
         """Write the frames to the other owners at address `send`.
@@ -108,7 +107,7 @@ class Contribution:
             step.weight,
             share.residuals[step.source],
             share.residuals[step.target],
-            self.residual_dtype,
+            self.program.residual_dtype,
             share.held(self.held),
             share.key(step.number),
             out,
@@ -119,7 +118,14 @@ class Contribution:
         step, x = self.step, self.base + share.offset
         before, held = share.residuals[step.source], share.held(self.held)
         _core.fold(
-            share.layout, x, self.program.dtype, step.weight, before, self.residual_dtype, held, scratch
+            share.layout,
+            x,
+            self.program.dtype,
+            step.weight,
+            before,
+            self.program.residual_dtype,
+            held,
+            scratch,
         )
         total = step.weight
         for rank, offset in piece.incoming:
@@ -142,7 +148,7 @@ class Contribution:
             1.0,
             kept,
             share.residuals[step.target],
-            self.residual_dtype,
+            self.program.residual_dtype,
             held,
             share.key(step.number),
             out,

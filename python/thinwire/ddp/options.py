@@ -12,11 +12,13 @@ from torch import nn
 from thinwire import _core
 from thinwire._codecs import codec as make_codec
 from thinwire._membership import Options as Network
-from thinwire.ddp import accuracy
+from thinwire.ddp import accuracy, powersgd
 from thinwire.ddp.policy import (
     DEFAULT_RANKS,
     DEFAULT_SHARES,
     SIGN1_BLOCK_WITH_BASIS,
+    WARMUP_CODEC,
+    WARMUP_STEPS_WHILE_LEARNING,
     Policy,
     check_rank,
     check_share,
@@ -37,15 +39,16 @@ class Options:
     Attributes:
         codec: "int8", "int4", "sign1", "topk", "bf16", ... with parameters as in "int4:block=32"; see
             `thinwire.codecs()`. "auto-accuracy:1%" stands for the smallest that promises so small a gap to
-            uncompressed training (`docs/accuracy.md`), with its own basis and warm-up.
+            uncompressed training (`docs/accuracy.md`), with its own basis and warm-up. "powersgd:rank=4"
+            sends low-rank factors (`docs/powersgd.md`).
         transport: "native" (thinwire's own links), "c10d" (Gloo), or "auto", which takes native.
         small: matrices with fewer values than this go in 16 bit, as all one-dimensional parameters do.
         basis: vectors of the basis that ranks share for each matrix (`docs/basis.md`); 0 for none. None: 8
             for sign1 and topk, 4 for int2 and ternary, else 0.
         share: of what arrives beside a basis, the part that a step hands to the optimizer; the rest comes
             with the next steps. 1 for all at once. None: 0.25 for topk, else 1. Without a basis always 1.
-        warmup: steps of int4 at the start. None: 10 with a basis, 40 for int2, ternary, sign1 and topk
-            without one, else 0.
+        warmup: steps of int4 at the start. None: 10 with a basis and for powersgd, 40 for int2, ternary,
+            sign1 and topk without a basis, else 0.
         feedback: keep what a codec loses and send it with the next step (codecs under 16 bit).
         residual_dtype: "float32", or "bfloat16" for half the memory.
         nonfinite: "propagate" lets NaN and infinity arrive as NaN on all ranks; "raise" raises NonFinite on
@@ -95,7 +98,10 @@ class Options:
         return replace(self, codec=accuracy.codec_for(self.codec))
 
     def _check(self) -> None:
-        make_codec(self.codec)
+        if self.reducer is None:
+            make_codec(self.codec)
+        elif self.basis or self.share is not None:
+            raise InvalidArgument(f"codec={self.codec!r} has no basis; leave basis and share out")
         _one_of("residual_dtype", self.residual_dtype, tuple(RESIDUAL_DTYPES))
         _one_of("nonfinite", self.nonfinite, NONFINITE)
         _one_of("transport", self.transport, TRANSPORTS)
@@ -119,8 +125,15 @@ class Options:
         return self.transport != "c10d"
 
     @property
+    def reducer(self) -> powersgd.PowerSGD | None:
+        """PowerSGD, if that was asked for in the place of a codec."""
+        return powersgd.parse(self.codec) if powersgd.is_request(self.codec) else None
+
+    @property
     def spec(self) -> _core.CodecSpec:
-        """The codec with its parameters."""
+        """The codec with its parameters; that of the warm-up, if factors are sent after it."""
+        if self.reducer is not None:
+            return WARMUP_CODEC
         spec = make_codec(self.codec).spec
         if spec.name == "sign1" and self.rank and "block" not in self.codec:
             return _core.CodecSpec("sign1", block=SIGN1_BLOCK_WITH_BASIS)
@@ -129,13 +142,16 @@ class Options:
     @property
     def rank(self) -> int:
         """The vectors of the matrices' bases."""
+        if self.reducer is not None:
+            return 0
         return DEFAULT_RANKS.get(make_codec(self.codec).spec.name, 0) if self.basis is None else self.basis
 
     def policy(self, modules: Iterable[nn.Module]) -> Policy:
         """Return the codec policy of a model with these modules."""
         spec, rank = self.spec, self.rank
         protected = frozenset() if rank else protected_parameters(spec, modules)
-        warmup = default_warmup(spec, rank) if self.warmup is None else self.warmup
+        default = WARMUP_STEPS_WHILE_LEARNING if self.reducer else default_warmup(spec, rank)
+        warmup = default if self.warmup is None else self.warmup
         share = DEFAULT_SHARES.get(spec.name, 1.0) if self.share is None else float(self.share)
         return Policy(
             spec,
@@ -146,11 +162,12 @@ class Options:
             rank,
             is_rank_given=self.basis is not None,
             share=share if rank else 1.0,
+            reducer=self.reducer,
         )
 
     def description(self) -> dict[str, Any]:
         """Return what all ranks must have in common."""
-        return {**asdict(self), "codec": str(self.spec), "wire version": _core.WIRE_VERSION}
+        return {**asdict(self), "codec": str(self.reducer or self.spec), "wire version": _core.WIRE_VERSION}
 
 
 def check_network(network: Mapping[str, Any], options: Options) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -31,16 +31,18 @@ class Agreeing(Protocol):
 
 @dataclass(frozen=True)
 class _Known(Generic[ProgramT]):
-    """A program, and what it was made for."""
+    """The programs of a bucket, by the factors that travel, and what they were made for."""
 
     parameters: tuple[int, ...]
     dtype: torch.dtype
     warm: bool
-    program: ProgramT
+    programs: dict[bool | None, ProgramT] = field(default_factory=dict)
 
 
 class Planner(Generic[ProgramT]):
     """Makes the program of every bucket once, and again when DDP rebuilds its buckets or the warm-up ends.
+
+    Under PowerSGD a bucket has two, of which steps take one or the other.
 
     Used by one thread, in the order of buckets. `made` counts the programs.
     """
@@ -60,24 +62,30 @@ class Planner(Generic[ProgramT]):
 
         Raises InvalidArgument on all ranks if they differ in it, or if it cannot be made on one of them.
         """
-        warm = self._policy.is_warm(step)
+        warm, is_left = self._policy.is_warm(step), self._policy.sends_left(step)
         wanted = (tuple(map(id, parameters)), buffer.dtype, warm)
         known = self._known.get(bucket)
         if known is None or (known.parameters, known.dtype, known.warm) != wanted:
-            program = self._make(bucket, buffer, parameters, warm, step)
-            known = self._known[bucket] = _Known(*wanted, program)
+            known = _Known(*wanted)
+        if is_left not in known.programs:
+            known.programs[is_left] = self._make(bucket, buffer, parameters, step)
+            self._known[bucket] = known
             self.made += 1
-        return known.program
+        return known.programs[is_left]
+
+    def programs(self) -> list[ProgramT]:
+        """Return a program of every bucket so far, in order."""
+        return [next(iter(known.programs.values())) for _, known in sorted(self._known.items())]
 
     def parameters(self) -> list[tuple[str, torch.Tensor]]:
         """Return the parameters of all buckets so far, in order, with their positions for names."""
-        programs = (self._known[bucket].program for bucket in sorted(self._known))
-        parameters = [parameter for program in programs for parameter in program.parameters]
+        parameters = [parameter for program in self.programs() for parameter in program.parameters]
         return [(f"parameter {i} of shape {tuple(p.shape)}", p) for i, p in enumerate(parameters)]
 
     def _make(
-        self, bucket: int, buffer: torch.Tensor, parameters: Sequence[torch.Tensor], warm: bool, step: int
+        self, bucket: int, buffer: torch.Tensor, parameters: Sequence[torch.Tensor], step: int
     ) -> ProgramT:
+        warm, is_left = self._policy.is_warm(step), self._policy.sends_left(step)
         description = {
             "bucket": bucket,
             "step": step,
@@ -94,11 +102,13 @@ class Planner(Generic[ProgramT]):
                 [self._policy.keeps_residual(parameter) for parameter in parameters],
                 [self._policy.basis_of(parameter) for parameter in parameters],
                 self._policy.share if warm else 1.0,
+                [self._policy.factors_of(parameter) for parameter in parameters],
+                is_left,
                 buffer.dtype,
             )
             sizes = [real_view(parameter).numel() for parameter in parameters]
             codings = [self._policy.coding_of(parameter, buffer.dtype, warm) for parameter in parameters]
-            plan = make_plan(sizes, codings, self._wire.size, description, self._limits)
+            plan = make_plan(bound.reduced(sizes), codings, self._wire.size, description, self._limits)
             if sum(sizes) != buffer.numel():
                 found, wanted = buffer.numel(), sum(sizes)
                 raise InvalidArgument(f"bucket {bucket} has {found} values, its parameters {wanted}")

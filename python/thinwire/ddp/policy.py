@@ -16,7 +16,8 @@ from torch import nn
 from thinwire._core import GREATEST_BASIS_RANK, CodecSpec
 from thinwire.ddp.model import matrix_shape
 from thinwire.ddp.plan import BasisShape, Coding
-from thinwire.errors import InvalidArgument
+from thinwire.ddp.powersgd import FactorShape, PowerSGD, sends_left
+from thinwire.errors import InvalidArgument, NotBuilt
 
 BITS_16_RATIO = 2.0
 """A codec that shrinks fp32 by no more than this is exact enough to need neither residual nor policy."""
@@ -25,7 +26,7 @@ COARSEST_CODECS = ("int2", "ternary", "sign1", "topk")
 PROTECTED_CODEC."""
 DEFAULT_RANKS = {"int2": 4, "ternary": 4, "sign1": 8, "topk": 8}
 """The vectors of a shared basis that these codecs take unless told otherwise."""
-WARMUP_STEPS, WARMUP_STEPS_WITH_BASIS = 40, 10
+WARMUP_STEPS, WARMUP_STEPS_WHILE_LEARNING = 40, 10
 WARMUP_CODEC = CodecSpec("int4")
 PROTECTED_CODEC = CodecSpec("int8")
 DEFAULT_SHARES = {"topk": 0.25}
@@ -36,7 +37,9 @@ SIGN1_BLOCK_WITH_BASIS = 1024
 COLUMNS_A_VECTOR = 8
 """A matrix has no more vectors than columns divided by this: coefficients then cost at most a bit a value."""
 MOST_COLUMNS = 1 << 15
-"""A matrix with longer rows has no basis: a slice would hold too few of them."""
+"""A matrix with longer rows has no basis: a slice would hold too few of them. It has no factors either."""
+LEAST_GAIN = 2
+"""A matrix travels as factors only if each has at least so many times fewer values."""
 _SIXTEEN_BIT = {torch.float16: CodecSpec("fp16"), torch.bfloat16: CodecSpec("bf16")}
 
 
@@ -48,7 +51,8 @@ class Policy:
     `warmup` the number of steps of int4 at the start, `feedback` whether residuals are wanted, `protected`
     the embeddings and the head (by identity, not by name), `rank` the vectors of the matrices' bases,
     `is_rank_given` whether somebody asked for just so many, and `share` the part of what arrives beside a
-    basis that a step hands to the optimizer.
+    basis that a step hands to the optimizer. With `reducer`, matrices travel as factors after the warm-up,
+    and `codec` is that of the warm-up.
     """
 
     codec: CodecSpec
@@ -59,6 +63,12 @@ class Policy:
     rank: int = 0
     is_rank_given: bool = False
     share: float = 1.0
+    reducer: PowerSGD | None = None
+
+    @property
+    def name(self) -> str:
+        """What was asked for, as it is written."""
+        return str(self.reducer or self.codec)
 
     @property
     def is_coarse(self) -> bool:
@@ -72,6 +82,10 @@ class Policy:
     def is_warm(self, step: int) -> bool:
         """Say whether `step` is past the steps that are sent in int4."""
         return step >= self.warmup
+
+    def sends_left(self, step: int) -> bool | None:
+        """Say whether `step` sends left factors or right ones; None where it sends none."""
+        return sends_left(step) if self.reducer is not None and self.is_warm(step) else None
 
     def codec_of(self, parameter: torch.Tensor, dtype: torch.dtype, warm: bool) -> CodecSpec:
         """Return the codec of a parameter whose gradient has `dtype`."""
@@ -100,18 +114,50 @@ class Policy:
         rank = min(self.rank, columns // COLUMNS_A_VECTOR, rows // 2)
         return BasisShape(rank, columns) if rank > 0 and columns <= MOST_COLUMNS else None
 
-    def check_basis(self, name: str, parameter: torch.Tensor) -> None:
-        """Raise InvalidArgument, with this name, where `basis_of` would."""
+    def factors_of(self, parameter: torch.Tensor) -> FactorShape | None:
+        """Return the shape of the factors a parameter travels as; None where it does not.
+
+        Raises InvalidArgument where more vectors were asked for than the matrix has rows or columns, NotBuilt
+        for one that is not on the CPU.
+        """
+        if self.reducer is None or self._has_few_values(parameter):
+            return None
+        if parameter.device.type != "cpu":
+            raise NotBuilt(
+                f"{self.reducer} works on the CPU only, a parameter is on {parameter.device}; take a codec"
+            )
+        (rows, columns), rank = matrix_shape(parameter), self.reducer.rank
+        if self.reducer.is_rank_given and rank > min(rows, columns):
+            raise InvalidArgument(
+                f"{self.reducer} is above the sides of a parameter of shape {tuple(parameter.shape)}"
+                f" ({rows} x {columns}); take a smaller rank, or a greater `small`"
+            )
+        gains = rank * LEAST_GAIN <= min(rows, columns) and columns <= MOST_COLUMNS
+        return FactorShape(rank, rows, columns) if gains else None
+
+    def check_fit(self, name: str, parameter: torch.Tensor) -> None:
+        """Raise InvalidArgument, with this name, where `basis_of` or `factors_of` would."""
         try:
             self.basis_of(parameter)
+            self.factors_of(parameter)
         except InvalidArgument as error:
             raise InvalidArgument(f"{name}: {error}") from error
 
     def coding_of(self, parameter: torch.Tensor, dtype: torch.dtype, warm: bool) -> Coding:
-        """Return how the gradient of a parameter travels. A basis is learnt in the warm-up, used after it."""
+        """Return how the gradient of a parameter travels, or its factor.
+
+        A basis and factors are learnt in the warm-up, used after it.
+        """
+        if warm and self.reducer is not None and self.factors_of(parameter) is not None:
+            return Coding(self.reducer.spec)
         return Coding(self.codec_of(parameter, dtype, warm), self.basis_of(parameter) if warm else None)
 
     def _is_small(self, parameter: torch.Tensor) -> bool:
+        if self.reducer is not None:
+            return self.factors_of(parameter) is None
+        return self._has_few_values(parameter)
+
+    def _has_few_values(self, parameter: torch.Tensor) -> bool:
         return parameter.dim() <= 1 or parameter.numel() < self.small
 
 
@@ -119,7 +165,7 @@ def default_warmup(codec: CodecSpec, rank: int) -> int:
     """Return the steps of int4 a codec starts with unless told otherwise."""
     if codec.name not in COARSEST_CODECS:
         return 0
-    return WARMUP_STEPS_WITH_BASIS if rank else WARMUP_STEPS
+    return WARMUP_STEPS_WHILE_LEARNING if rank else WARMUP_STEPS
 
 
 def check_rank(rank: int) -> None:

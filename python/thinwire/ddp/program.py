@@ -12,7 +12,15 @@ import torch
 
 from thinwire import _core
 from thinwire._core import Header, Layout
-from thinwire.ddp.base_program import DTYPE_CODES, BaseProgram, Bound, Identity, ResidualAddresses, starts_of
+from thinwire.ddp.base_program import (
+    DTYPE_CODES,
+    ITEM_BYTES,
+    BaseProgram,
+    Bound,
+    Identity,
+    ResidualAddresses,
+    starts_of,
+)
 from thinwire.ddp.memory import Memory
 from thinwire.ddp.plan import Piece, Plan, Share, slot_bytes
 
@@ -115,7 +123,7 @@ class PieceProgram:
 
 
 class Program(BaseProgram):
-    """A bucket's plan, bound to this rank's residuals and to the shared bases.
+    """A bucket's plan, bound to this rank's residuals and to what is shared.
 
     Attributes besides those of `BaseProgram`:
         pieces: the pieces of the bucket, in order.
@@ -132,7 +140,7 @@ class Program(BaseProgram):
     ) -> None:
         super().__init__(plan, bound, memory)
         self.pieces = [
-            self._piece(index, piece, bucket, bound.dtype.itemsize, me)
+            self._piece(index, piece, bucket, ITEM_BYTES[self.dtype], me)
             for index, piece in enumerate(plan.pieces)
         ]
         self.scratch_values = max((p.mine.layout.count for p in self.pieces if p.mine), default=0)

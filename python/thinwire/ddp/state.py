@@ -17,8 +17,9 @@ from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.base_program import DTYPE_CODES, Identity
 from thinwire.ddp.base_wire import BaseWire
 from thinwire.ddp.bases import Bases
-from thinwire.ddp.checkpoint import SavedState, digest, merge_states
+from thinwire.ddp.checkpoint import SHARED, SavedState, digest, merge_states
 from thinwire.ddp.engine import Engine
+from thinwire.ddp.factors import Factors
 from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.group import member_of
 from thinwire.ddp.memory import Memory
@@ -81,7 +82,7 @@ class HookState:
             scaler = None
         inner = None if model is None else unwrap(model)
         if inner is not None:
-            check_model(inner)
+            check_model(inner, self.options.is_native)
         self._policy = self.options.policy(inner.modules() if inner else ())
         self._memory = self._make_memory(inner, scaler is not None)
         self._metrics = Metrics()
@@ -115,11 +116,12 @@ class HookState:
         self.stepper.weight = float(weight)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return this rank's state between two steps: its number, copies of residuals, bases, pending parts.
+        """Return this rank's state between two steps: its number, and copies of what is kept for parameters.
 
-        These are named after their parameters. A residual has the shape of its parameter, and every rank's
-        differs; a basis is (vectors, columns), a pending part (rows, columns), both the same on all ranks. To
-        resume bit by bit, save and load each rank's own.
+        These are residuals, bases, pending parts and factors, named after their parameters. A residual has
+        the shape of its parameter, and every rank's differs; a basis is (vectors, columns), a pending part
+        (rows, columns), a factor pair flat, all the same on all ranks. To resume bit by bit, save and load
+        each rank's own.
         """
         self.stepper.settle()
         stepper = self.stepper
@@ -133,7 +135,7 @@ class HookState:
 
         `state_dict` is this rank's own, or a list of those of several former ranks, whose number may differ:
         old rank i goes to rank i mod the number of ranks, and residuals that meet are added. Another rank's
-        alone gives the step number, bases and pending parts; residuals then start from zero, which is logged.
+        alone gives the step number and what ranks share; residuals then start from zero, which is logged.
 
         Raises InvalidArgument on all ranks, and changes nothing, if names or shapes do not fit or ranks load
         different steps; Timeout naming the ranks that did not call it.
@@ -154,9 +156,9 @@ class HookState:
         """Return what the hook did since the last change of plan. Raises what no backward could raise."""
         self.stepper.settle()
         self.stepper.raise_pending()
-        values = {"codec": str(self._policy.codec), "world_size": self._world_size, **self._metrics.summary()}
+        values = {"codec": self._policy.name, "world_size": self._world_size, **self._metrics.summary()}
         values["residual_bytes"] = self._memory.residuals.nbytes
-        values["basis_bytes"] = self._memory.bases.nbytes + self._memory.pending.nbytes
+        values["basis_bytes"] = self._memory.shared_bytes
         values["buffer_bytes"] = self._engine.buffer_bytes if self._engine is not None else 0
         return Report(values)
 
@@ -176,11 +178,12 @@ class HookState:
             named = named_parameters(model) if self._world_size > 1 or self.options.force else {}
             names = Names({parameter: name for name, parameter in named.items()})
             coded = {name: p for name, p in named.items() if real_view(p).dtype in DTYPE_CODES}
-            kept = [p for p in coded.values() if self._policy.keeps_residual(p)]
             for name, parameter in coded.items():
-                self._policy.check_basis(name, parameter)
+                self._policy.check_fit(name, parameter)
+            kept = [p for p in coded.values() if self._policy.keeps_residual(p)]
         residuals = Residuals(RESIDUAL_DTYPES[self.options.residual_dtype], transactional, names, kept)
-        return Memory(residuals, Bases(names, self.options.seed), Pendings(names))
+        seed = self.options.seed
+        return Memory(residuals, Bases(names, seed), Pendings(names), Factors(names, seed))
 
     def _make_engine(self, wire: Wire | NativeWire, model: nn.Module | None) -> BaseEngine:
         named = list(named_parameters(model).items()) if model is not None else None
@@ -197,7 +200,7 @@ class HookState:
             native = Planner(self._policy, wire, limits, bind_native)
             return NativeEngine(wire, native, verifier(native), self._metrics)
         c10d = Planner(self._policy, wire, C10D_LIMITS, partial(Program, memory=memory, me=identity))
-        return Engine(wire, c10d, memory.residuals, verifier(c10d), self._metrics)
+        return Engine(wire, c10d, verifier(c10d), self._metrics)
 
     def _agree_to_load(self, merged: SavedState | None, failure: str | None) -> None:
         """Raise InvalidArgument if a rank cannot load, or if they would go on at different steps."""
@@ -205,8 +208,7 @@ class HookState:
             "failure": failure,
             "step": merged and merged.step,
             "loss scale": merged and merged.loss_scale,
-            "bases": merged and digest(merged.kept.bases),
-            "pending": merged and digest(merged.kept.pending),
+            **{what: merged and digest(getattr(merged.kept, what)) for what in SHARED},
         }
         answers = self._wire.meet(answer, "called load_state_dict") if self._wire is not None else [answer]
         for rank, other in enumerate(answers):

@@ -51,6 +51,10 @@ class Step:
         """Note an error that left the connections intact. The first one by place is raised, on every rank."""
         self._failures.setdefault((bucket, piece, owner), error)
 
+    def has_failed(self, bucket: int) -> bool:
+        """Say whether something went wrong with a bucket."""
+        return any(place[0] == bucket for place in self._failures)
+
     def fail_for_good(self, error: Error) -> None:
         """Note that the engine cannot go on."""
         self._broken = error

@@ -154,7 +154,7 @@ def turn(vectors: F32, moments: F32) -> F32:
         return kept
     with np.errstate(over="ignore", under="ignore"):
         for k in np.flatnonzero(magnitudes >> 23):
-            learnt = moments[k] * _to_about_one(int(magnitudes[k]))
+            learnt = moments[k] * to_about_one(int(magnitudes[k]))
             weight = (np.float32(1) - KEPT) / np.sqrt(dot(learnt, learnt))
             turned[k] = vectors[k] * KEPT + learnt * weight
     found = orthonormalise(turned)
@@ -172,18 +172,24 @@ def begin(columns: int, rank: int, key: int) -> F32:
 
 def orthonormalise(vectors: F32) -> F32 | None:
     """Make vectors orthonormal one after another (modified Gram-Schmidt). None if one of them vanishes."""
-    done: F32 = vectors.copy()
+    done: F32 = np.zeros_like(vectors)
     with np.errstate(over="ignore", under="ignore"):
-        for k, v in enumerate(vectors.copy()):
-            for w in done[:k]:
-                v = multiply_add(w, -dot(v, w), v)
-            square = dot(v, v)
-            if not square >= VANISHED:
+        for k, v in enumerate(vectors):
+            found = beside(done[:k], v)
+            if found is None:
                 return None
-            done[k] = v * (np.float32(1) / np.sqrt(square))
+            done[k] = found
     return done
 
 
-def _to_about_one(magnitude: int) -> F32:
+def beside(done: F32, v: F32) -> F32 | None:
+    """Return what `v` has beside the vectors `done`, with a length of one. None if it vanishes."""
+    for w in done:
+        v = multiply_add(w, -dot(v, w), v)
+    square = dot(v, v)
+    return v * (np.float32(1) / np.sqrt(square)) if square >= VANISHED else None
+
+
+def to_about_one(magnitude: int) -> F32:
     """Return the power of two that brings a value with these magnitude bits between 1 and 4."""
     return from_bits(np.array((254 - min(magnitude >> 23, 253)) << 23, np.uint32))
