@@ -1,6 +1,7 @@
 #include "bind/collectives_py.hpp"
 
 #include "core/env.hpp"
+#include "ring/cuda_device.hpp"
 
 #include <memory>
 #include <optional>
@@ -171,6 +172,29 @@ template <class How> auto starts(Start<How> start) {
   };
 }
 
+OnDevice
+make_on_device(std::shared_ptr<Device> device, Address ready,
+               const std::vector<std::tuple<std::uint32_t, std::size_t, std::size_t>>& watched) {
+  OnDevice made{.device = std::move(device), .ready = pointer(ready)};
+  for (const auto& [parameter, first, count] : watched)
+    made.watched.push_back({parameter, first, count});
+  return made;
+}
+
+void register_device(py::module_& m) {
+  py::class_<Device, std::shared_ptr<Device>>(
+      m, "Device", "A CUDA device as a rank uses it: a stream of its own.")
+      .def(py::init(&cuda_device), py::arg("index"), ReleaseGil())
+      .def_property_readonly(
+          "stream", [](const Device& device) { return reinterpret_cast<Address>(device.stream()); },
+          "The address of the stream.");
+  py::class_<OnDevice>(m, "OnDevice",
+                       "What an operation is told whose memory is a device's: the event after "
+                       "which its values may be read, or 0, and (number, first value, values) of "
+                       "the parameters that keep their residual if they are all zero.")
+      .def(py::init(&make_on_device), py::arg("device"), py::arg("ready"), py::arg("watched"));
+}
+
 void register_rank(py::module_& m) {
   py::class_<Rank>(m, "Rank", "One rank of a group, with its progress thread.")
       .def(py::init<int, int, double, const NetworkOptions&>(), py::arg("rank"), py::arg("ranks"),
@@ -204,7 +228,7 @@ void register_rank(py::module_& m) {
           "run_plan",
           [](Rank& r, const Call& call, std::shared_ptr<TreePlan> plan, std::uint64_t step,
              double weight, int source, int target, std::vector<std::uint8_t> held,
-             std::uint32_t sample) {
+             std::uint32_t sample, std::optional<OnDevice> where) {
             return r.collectives().run_plan(call, std::move(plan),
                                             {.in = call.in,
                                              .out = call.out,
@@ -213,10 +237,12 @@ void register_rank(py::module_& m) {
                                              .source = source,
                                              .target = target,
                                              .held = std::move(held),
-                                             .sample = sample});
+                                             .sample = sample,
+                                             .where = std::move(where)});
           },
           py::arg("call"), py::arg("plan"), py::arg("step"), py::arg("weight"), py::arg("source"),
-          py::arg("target"), py::arg("held"), py::arg("sample"), ReleaseGil())
+          py::arg("target"), py::arg("held"), py::arg("sample"), py::arg("where") = py::none(),
+          ReleaseGil())
       .def("all_reduce", starts<Reduction>(&Collectives::all_reduce), py::arg("call"),
            py::arg("count"), py::arg("how"), ReleaseGil())
       .def("reduce_scatter", starts<Reduction>(&Collectives::reduce_scatter), py::arg("call"),
@@ -256,6 +282,7 @@ void register_comm(py::module_& m) {
   register_collectives(m);
   py::class_<TreePlan, std::shared_ptr<TreePlan>>(
       m, "ReducePlan", "What a rank does with every slice of a bucket, in every step.");
+  register_device(m);
   m.def("environment", &environment,
         "The THINWIRE_* variables that stand for arguments, as they are now.");
   register_rank(m);

@@ -12,6 +12,8 @@
 namespace thinwire {
 namespace {
 
+// Between two looks at the work of a device, which no descriptor tells of.
+constexpr Clock::duration kLook = std::chrono::microseconds(50);
 constexpr Clock::duration kSpin = std::chrono::microseconds(20);
 constexpr std::size_t kMostRecent = 1024; // operations
 
@@ -29,6 +31,7 @@ Engine::Engine(const EngineOptions& options)
       address_(mesh_->address()), liveness_(timeout_),
       peers_(static_cast<std::size_t>(options.ranks)) {
   poller_.add(waker_);
+  poller_.add(alarm_);
   stats_.waited_seconds.resize(static_cast<std::size_t>(options.ranks));
 }
 
@@ -130,9 +133,20 @@ void Engine::run() {
   changed_.notify_all();
 }
 
-// Whether anything moved.
+// Whether anything moved. A device that fails ends everything: the others cannot know how far this
+// rank came.
 bool Engine::turn() {
+  try {
+    return move();
+  } catch (const CudaError& error) {
+    fail({ErrorNumber::cuda, error.what(), rank()});
+    return true;
+  }
+}
+
+bool Engine::move() {
   bool moved = take_requests();
+  moved |= begin_ready();
   moved |= poller_.wait(Clock::time_point()) > 0;
   moved |= mesh_->progress();
   check_connected();
@@ -151,9 +165,18 @@ void Engine::rest() {
     if (came)
       return;
   }
-  if (mesh_->announce_sleep(true))
+  if (mesh_->announce_sleep(true)) {
+    if (awaits_device())
+      alarm_.set(kLook);
     poller_.wait(next_event());
+  }
   mesh_->announce_sleep(false);
+}
+
+bool Engine::awaits_device() const {
+  return !unready_.empty() || std::any_of(active_.begin(), active_.end(), [](const auto& active) {
+    return active.second->awaits_device();
+  });
 }
 
 // Looks for a while, without sleeping. Returns whether anything moved.
@@ -176,13 +199,29 @@ bool Engine::take_requests() {
     is_leaving_ = closing_;
     stats_wanted = stats_wanted_;
   }
-  for (const std::shared_ptr<Operation>& operation : submitted)
-    begin(operation);
+  unready_.insert(unready_.end(), submitted.begin(), submitted.end());
   if (abort_reason)
     fail({ErrorNumber::transport, *abort_reason, options_.rank});
   if (stats_wanted)
     update_stats();
   return !submitted.empty();
+}
+
+// Whether any operation began. One that is refused or comes too late begins as well: to end at
+// once.
+bool Engine::begin_ready() {
+  bool began = false;
+  for (std::size_t i = 0; i < unready_.size();) {
+    const std::shared_ptr<Operation> operation = unready_[i];
+    if (!is_broken_ && !refused_.contains(operation->key) && !operation->is_ready(*this)) {
+      ++i;
+      continue;
+    }
+    unready_.erase(unready_.begin() + static_cast<std::ptrdiff_t>(i));
+    begin(operation);
+    began = true;
+  }
+  return began;
 }
 
 void Engine::check_connected() {
@@ -260,6 +299,8 @@ void Engine::update_stats() {
 
 Clock::time_point Engine::next_event() const {
   Clock::time_point next = std::min(liveness_.next_tick(), mesh_->next_event());
+  for (const std::shared_ptr<Operation>& operation : unready_)
+    next = std::min(next, operation->deadline);
   for (const auto& [key, operation] : active_) {
     const auto inquiry = inquiries_.find(key);
     next =

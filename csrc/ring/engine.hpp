@@ -100,9 +100,12 @@ private:
   // engine.cpp: the thread
   void run();
   bool turn();
+  bool move();
   void rest();
+  bool awaits_device() const;
   bool spin();
   bool take_requests();
+  bool begin_ready();
   void check_connected();
   bool advance_operations();
   void end_operation(const std::shared_ptr<Operation>& operation, std::optional<Failure> failure);
@@ -143,6 +146,7 @@ private:
   const Clock::duration timeout_;
   Poller poller_;
   Waker waker_;
+  Alarm alarm_;
   BlockPool pool_;
   std::unique_ptr<Mesh> mesh_;
   const PeerAddress address_;
@@ -163,6 +167,7 @@ private:
   bool stats_wanted_ = false;
 
   // The progress thread's.
+  std::vector<std::shared_ptr<Operation>> unready_; // submitted, their values being worked on
   std::map<OperationKey, std::shared_ptr<Operation>> active_;
   // Frames that came before their operation was submitted here.
   std::map<OperationKey, std::vector<Received>> early_;

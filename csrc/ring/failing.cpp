@@ -24,6 +24,10 @@ std::string seconds_text(double seconds) {
   return text;
 }
 
+std::string deadline_text(const Operation& operation) {
+  return seconds_text(to_seconds(operation.deadline - operation.submitted));
+}
+
 std::string late_text(const std::set<int>& ranks) {
   if (ranks.empty())
     return "this rank's frames did not leave";
@@ -81,13 +85,17 @@ void Engine::lose_if_awaited(int peer) {
 }
 
 void Engine::watch_deadlines(Clock::time_point now) {
+  for (const std::shared_ptr<Operation>& operation : unready_)
+    if (now >= operation->deadline)
+      return fail({ErrorNumber::timeout, "the values of rank " + std::to_string(rank()) +
+                                             " were not ready within " + deadline_text(*operation) +
+                                             " (deadline) in " + operation->description});
   for (const auto& [key, operation] : active_) {
     const auto inquiry = inquiries_.find(key);
     if (inquiry != inquiries_.end() && now >= inquiry->second.until)
       decide(*operation, now);
     else if (inquiry == inquiries_.end() && now >= operation->deadline)
-      inquire(*operation, seconds_text(to_seconds(operation->deadline - operation->submitted)),
-              now);
+      inquire(*operation, deadline_text(*operation), now);
     if (is_broken_)
       return;
   }
@@ -199,10 +207,11 @@ void Engine::fail(const Failure& failure) {
 void Engine::end_all(const Failure& failure) {
   {
     const std::lock_guard lock(mutex_);
-    for (const std::shared_ptr<Operation>& operation : submitted_)
-      active_[operation->key] = operation;
+    unready_.insert(unready_.end(), submitted_.begin(), submitted_.end());
     submitted_.clear();
   }
+  for (const std::shared_ptr<Operation>& operation : std::exchange(unready_, {}))
+    end_operation(operation, failure);
   for (const auto& [operation, reason] : refused_operations_)
     end_operation(operation, reason);
   refused_operations_.clear();

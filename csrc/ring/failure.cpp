@@ -16,6 +16,8 @@ void Failure::raise() const {
     throw Timeout(reason);
   case ErrorNumber::peer_lost:
     throw PeerLost(reason, culprit);
+  case ErrorNumber::cuda:
+    throw CudaError(reason);
   case ErrorNumber::replica_mismatch:
   case ErrorNumber::other:
     break;

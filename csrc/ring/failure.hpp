@@ -15,6 +15,7 @@ enum class ErrorNumber : std::uint32_t {
   replica_mismatch = 5,
   other = 6,
   peer_lost = 7,
+  cuda = 8,
 };
 
 struct Failure {

@@ -15,6 +15,14 @@ Costs& Costs::operator+=(const Costs& other) {
   return *this;
 }
 
+void Outcome::add_sample(const float* sum, const float* decoded, std::size_t count) {
+  for (std::size_t k = 0; k < count; ++k) {
+    const double wanted = sum[k], lost = wanted - decoded[k];
+    sampled_error += lost * lost;
+    sampled_total += wanted * wanted;
+  }
+}
+
 Operation::Operation(OperationKey key, std::uint32_t plan_id, std::string description,
                      Clock::duration deadline)
     : key(key), plan_id(plan_id), description(std::move(description)), submitted(Clock::now()),

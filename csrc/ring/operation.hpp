@@ -67,6 +67,19 @@ struct Costs {
   Costs& operator+=(const Costs& other);
 };
 
+// Adds the time of a scope to a total.
+class Stopwatch {
+public:
+  explicit Stopwatch(double& total) : total_(total), begin_(Clock::now()) {}
+  ~Stopwatch() { total_ += to_seconds(Clock::now() - begin_); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+private:
+  double& total_;
+  Clock::time_point begin_;
+};
+
 struct Outcome {
   std::optional<Failure> failure; // the operation came to no end
   std::vector<SliceFailure> slices;
@@ -74,6 +87,8 @@ struct Outcome {
   Costs costs;
   // Squared norms of what encoding one sum lost, and of that sum, where a sample was asked for.
   double sampled_error = 0, sampled_total = 0;
+
+  void add_sample(const float* sum, const float* decoded, std::size_t count);
 };
 
 class Operation {
@@ -98,6 +113,8 @@ public:
 
   // The progress thread, from here on.
   virtual std::vector<int> peers() const = 0; // whom it exchanges frames with
+  // Whether it may start: asked before, and again until it is so.
+  virtual bool is_ready(Wires&) { return true; }
   virtual void start(Wires& wires) = 0;
   // Starts what may be started now. Called after anything has moved.
   virtual void advance() = 0;
@@ -111,6 +128,8 @@ public:
   virtual void release() = 0;
   // Whether frames on their way refer to the caller's memory.
   virtual bool is_in_flight() const { return false; }
+  // Whether work on a device has to end before advance() can go on, which nothing but a look tells.
+  virtual bool awaits_device() const { return false; }
   // A frame came from `peer`, which had waited for `culprit`'s to make it.
   void heard_from(int peer, int culprit, Clock::time_point when);
   // How long this rank has waited, by the rank that it was for.

@@ -83,6 +83,8 @@ void Engine::receive(Received frame) {
       route(std::move(frame));
   } catch (const CorruptFrame& error) {
     lose(peer, error.what());
+  } catch (const CudaError& error) {
+    fail({ErrorNumber::cuda, error.what(), rank()});
   }
 }
 

@@ -1,9 +1,11 @@
-// How slices travel. What their frames hold is in tree_frames.cpp.
 #include "ring/tree_operation.hpp"
 
 #include "ring/combine.hpp"
+#include "ring/device_frames.hpp"
+#include "ring/host_frames.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -22,13 +24,30 @@ std::vector<int> distinct(std::vector<int> ranks) {
   return ranks;
 }
 
+Failure failure_in(const Received& frame) {
+  return {static_cast<ErrorNumber>(frame.header.param),
+          {reinterpret_cast<const char*>(frame.payload), frame.header.payload_bytes}};
+}
+
+std::unique_ptr<TreeFrames> make_frames(SliceValues values, Outcome& outcome, FrameTaker& taker) {
+  if (values.call().where)
+    return std::make_unique<DeviceFrames>(std::move(values), outcome, taker);
+  return std::make_unique<HostFrames>(std::move(values), outcome, taker);
+}
+
+bool is_aborted(const FrameHeader& header) { return (header.flags & kFlagAborted) != 0; }
+
 } // namespace
 
 TreeOperation::TreeOperation(OperationKey key, std::uint32_t id,
                              std::shared_ptr<const TreePlan> plan, std::string description,
                              TreeValues values, std::uint64_t group, Clock::duration deadline)
     : Operation(key, id, std::move(description), deadline), plan_(std::move(plan)),
-      values_(std::move(values)), group_(group), users_(*this), tasks_(plan_->slices.size()) {
+      weight_(values.weight), group_(group),
+      frames_(make_frames(SliceValues(plan_, std::move(values)), outcome_, *this)),
+      tasks_(plan_->slices.size()) {
+  for (Task& task : tasks_)
+    task.weight = weight_;
   std::size_t frame = 1;
   for (const PlannedSlice& slice : plan_->slices)
     frame = std::max(frame, plan_->verbatim ? slice.count : slice.layout.payload_bytes());
@@ -50,10 +69,12 @@ std::vector<int> TreeOperation::peers() const {
   return distinct(std::move(found));
 }
 
+bool TreeOperation::is_ready(Wires& wires) { return frames_->is_ready(wires); }
+
 void TreeOperation::start(Wires& wires) {
   wires_ = &wires;
   if (readiness_)
-    tell_ready(readiness_->begin(), static_cast<std::uint32_t>(wires.rank()));
+    tell_ready(readiness_->begin(), static_cast<std::uint32_t>(wires_->rank()));
   advance();
 }
 
@@ -68,6 +89,7 @@ void TreeOperation::tell_ready(const std::vector<Readiness::Notice>& notices,
 }
 
 void TreeOperation::advance() {
+  frames_->advance();
   for (; skip_done(), to_start_ < tasks_.size(); ++to_start_) {
     const PlannedSlice& slice = plan_->slices[to_start_];
     if (!is_released(slice)) {
@@ -92,7 +114,7 @@ bool TreeOperation::is_released(const PlannedSlice& slice) const {
 bool TreeOperation::has_room(const PlannedSlice& slice) const {
   const Role& role = slice.role;
   const int next = role.up >= 0 ? role.up : role.down_to.empty() ? -1 : role.down_to.front();
-  return next < 0 || wires_->backlog(next) <= kMostBacklog;
+  return next < 0 || wires_->backlog(next) + frames_->bytes_in_making() <= kMostBacklog;
 }
 
 // A task may be done before it was started here: others were faster.
@@ -103,7 +125,8 @@ void TreeOperation::skip_done() {
 }
 
 bool TreeOperation::is_finished() const {
-  return done_ == tasks_.size() && !users_in_use_ && (!readiness_ || readiness_->are_all_ready());
+  return done_ == tasks_.size() && frames_->is_settled() &&
+         (!readiness_ || readiness_->are_all_ready());
 }
 
 std::vector<int> TreeOperation::awaited() const {
@@ -128,15 +151,12 @@ std::vector<int> TreeOperation::awaited() const {
 
 std::byte* TreeOperation::place(int, const FrameHeader& header) {
   const std::optional<std::size_t> found = find(header.slice);
-  if (!found || header.phase != kDown || (header.flags & kFlagAborted) != 0)
+  if (!found || header.phase != kDown || is_aborted(header))
     return nullptr;
   const std::size_t i = *found;
-  const PlannedSlice& slice = plan_->slices[i];
-  if (tasks_[i].is_done || header.count != slice.count)
+  if (tasks_[i].is_done || header.count != plan_->slices[i].count)
     return nullptr;
-  const bool as_it_is = plan_->verbatim || (plan_->travel == Travel::up_and_down && travels_raw(i));
-  const std::size_t bytes = plan_->verbatim ? slice.count : slice.count * sizeof(float);
-  return as_it_is && header.payload_bytes == bytes ? output(i) : nullptr;
+  return frames_->place(i, header);
 }
 
 void TreeOperation::receive(Received frame) {
@@ -176,14 +196,12 @@ void TreeOperation::start_task(std::size_t i) {
   const Role& role = plan_->slices[i].role;
   if (plan_->travel == Travel::down) {
     if (role.down_from < 0)
-      send_source(i);
+      frames_->make_own(i, header(i, kDown));
   } else if (role.up_from.empty()) {
-    if (role.up >= 0) {
-      send_leaf(i);
-    } else {
-      begin_sum(i);
+    if (role.up >= 0)
+      frames_->make_own(i, header(i, kUp));
+    else
       finish_sum(i);
-    }
   }
 }
 
@@ -199,12 +217,25 @@ void TreeOperation::take_child(std::size_t i, Received frame) {
     task.early.push_back(hold(std::move(frame), wires_->pool()));
     return;
   }
-  add_child(i, frame);
+  const std::uint32_t culprit = frame.header.sender;
+  add_child(i, std::move(frame));
   add_early(i);
   if (task.next_child == role.up_from.size()) {
-    task.culprit = frame.header.sender;
+    task.culprit = culprit;
     finish_sum(i);
   }
+}
+
+void TreeOperation::add_child(std::size_t i, Received frame) {
+  Task& task = tasks_[i];
+  ++task.next_child;
+  if (is_aborted(frame.header)) {
+    if (!task.failure)
+      task.failure = failure_in(frame);
+    return;
+  }
+  task.weight += frame.header.weight;
+  frames_->add(i, std::move(frame));
 }
 
 // Adds the frames that waited for the one that has just been added.
@@ -217,39 +248,39 @@ void TreeOperation::add_early(std::size_t i) {
                                     [&](const Received& frame) { return frame.peer == child; });
     if (found == task.early.end())
       return;
-    const Received next = std::move(*found);
+    Received next = std::move(*found);
     task.early.erase(found);
-    add_child(i, next);
+    add_child(i, std::move(next));
   }
 }
 
 void TreeOperation::finish_sum(std::size_t i) {
   Task& task = tasks_[i];
-  if (plan_->slices[i].role.up >= 0)
-    send_partial(i);
-  else
-    finish_at_root(i);
-  task.sum_memory = {};
-}
-
-void TreeOperation::finish_at_root(std::size_t i) {
-  Task& task = tasks_[i];
-  if (!task.failure && plan_->check_weights && !adds_up(task.weight))
+  const bool is_root = plan_->slices[i].role.up < 0;
+  if (is_root && !task.failure && plan_->check_weights && !adds_up(task.weight))
     task.failure = wrong_weights(task.weight);
   if (task.failure) {
-    outcome_.slices.push_back({plan_->slices[i].id, wires_->rank(), *task.failure});
-    distribute(i, abort_frame(i, kDown));
+    frames_->drop_sum(i);
+    if (is_root)
+      outcome_.slices.push_back({plan_->slices[i].id, wires_->rank(), *task.failure});
+    take_made(i, abort_frame(i, is_root ? kDown : kUp));
+  } else if (is_root) {
+    frames_->make_result(i, summed_header(i, kDown));
   } else {
-    Outgoing frame = result_frame(i);
-    outcome_.nonfinite |= (frame.header.flags & kFlagNonfinite) != 0;
-    distribute(i, frame);
+    frames_->make_partial(i, summed_header(i, kUp));
   }
-  finish_task(i);
 }
 
-void TreeOperation::send_up(std::size_t i, Outgoing frame) {
-  outcome_.costs.sent_up += frame_bytes(frame.header);
-  wires_->send(plan_->slices[i].role.up, std::move(frame));
+// Sends a frame on its first way.
+void TreeOperation::take_made(std::size_t i, Outgoing frame) {
+  if (frame.header.phase == kUp) {
+    outcome_.costs.sent_up += frame_bytes(frame.header);
+    wires_->send(plan_->slices[i].role.up, std::move(frame));
+  } else {
+    outcome_.nonfinite |= (frame.header.flags & kFlagNonfinite) != 0;
+    distribute(i, frame);
+    finish_task(i);
+  }
 }
 
 void TreeOperation::distribute(std::size_t i, const Outgoing& frame) {
@@ -261,19 +292,53 @@ void TreeOperation::distribute(std::size_t i, const Outgoing& frame) {
 
 void TreeOperation::take_result(std::size_t i, Received frame) {
   const PlannedSlice& slice = plan_->slices[i];
-  if ((frame.header.flags & kFlagAborted) != 0)
+  if (is_aborted(frame.header))
     outcome_.slices.push_back({slice.id, slice.owner, failure_in(frame)});
   else if (plan_->travel != Travel::up)
-    store_result(i, frame.header, frame.payload);
+    frames_->store(i, frame);
   outcome_.nonfinite |= (frame.header.flags & kFlagNonfinite) != 0;
   if (!slice.role.down_to.empty())
-    distribute(i, forwarded(i, std::move(frame)));
+    distribute(i, frames_->forwarded(i, std::move(frame)));
   finish_task(i);
 }
 
 void TreeOperation::finish_task(std::size_t i) {
   tasks_[i].is_done = true;
   ++done_;
+}
+
+FrameHeader TreeOperation::header(std::size_t i, TreePhase phase) const {
+  FrameHeader header = header_of(key, group_, wires_->rank());
+  header.slice = plan_->slices[i].id;
+  header.param = plan_id;
+  header.codec = kPlanCodecId;
+  header.dtype = static_cast<std::uint8_t>(plan_->dtype);
+  header.phase = phase;
+  header.weight = weight_;
+  header.sender = tasks_[i].culprit.value_or(header.sender);
+  return header;
+}
+
+FrameHeader TreeOperation::summed_header(std::size_t i, TreePhase phase) const {
+  FrameHeader head = header(i, phase);
+  head.weight = tasks_[i].weight;
+  return head;
+}
+
+Outgoing TreeOperation::abort_frame(std::size_t i, TreePhase phase) {
+  const Failure& failure = *tasks_[i].failure;
+  FrameHeader head = header(i, phase);
+  head.flags = kFlagAborted;
+  head.param = static_cast<std::uint32_t>(failure.number);
+  head.payload_bytes = std::min(failure.reason.size(), kMaxPayload);
+  BlockRef block = wires_->pool().take(head.payload_bytes);
+  std::memcpy(block->data, failure.reason.data(), head.payload_bytes);
+  return {head, block->data, std::move(block)};
+}
+
+void TreeOperation::release() {
+  tasks_.clear();
+  frames_->release();
 }
 
 } // namespace thinwire

@@ -6,6 +6,7 @@
 #include <array>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 namespace thinwire {
@@ -28,6 +29,7 @@ void Poller::add(int fd, std::uint32_t events, Pollable& pollable) {
 }
 
 void Poller::add(Waker& waker) { add(waker.fd(), EPOLLIN, waker); }
+void Poller::add(Alarm& alarm) { add(alarm.fd(), EPOLLIN, alarm); }
 
 void Poller::change(int fd, std::uint32_t events, Pollable& pollable) {
   epoll_event event{.events = events, .data = {.ptr = &pollable}};
@@ -69,6 +71,23 @@ void Waker::wake(int fd) {
 }
 
 void Waker::ready(std::uint32_t) {
+  std::uint64_t count;
+  [[maybe_unused]] const ssize_t done = ::read(fd_.get(), &count, sizeof count);
+}
+
+Alarm::Alarm()
+    : fd_(checked(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+                  "timerfd_create")) {}
+
+void Alarm::set(Clock::duration after) {
+  using namespace std::chrono;
+  const auto whole = floor<seconds>(after);
+  itimerspec time = {};
+  time.it_value = {.tv_sec = whole.count(), .tv_nsec = nanoseconds(after - whole).count()};
+  ::timerfd_settime(fd_.get(), 0, &time, nullptr);
+}
+
+void Alarm::ready(std::uint32_t) {
   std::uint64_t count;
   [[maybe_unused]] const ssize_t done = ::read(fd_.get(), &count, sizeof count);
 }

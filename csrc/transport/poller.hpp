@@ -19,6 +19,7 @@ protected:
 };
 
 class Waker;
+class Alarm;
 
 // Level-triggered. Used by one thread. A Pollable may remove itself, or others, while it is being
 // told.
@@ -27,6 +28,7 @@ public:
   Poller();
   void add(int fd, std::uint32_t epoll_events, Pollable& pollable);
   void add(Waker& waker);
+  void add(Alarm& alarm);
   void change(int fd, std::uint32_t epoll_events, Pollable& pollable);
   void remove(int fd, Pollable& pollable);
   // Waits until a descriptor is ready or `until`, and tells the Pollables. Returns how many were
@@ -46,6 +48,18 @@ public:
   void wake() const { wake(fd_.get()); }
   int fd() const { return fd_.get(); }
   void ready(std::uint32_t epoll_events) override; // takes the wake-up back
+
+private:
+  Descriptor fd_;
+};
+
+// Makes Poller::wait return after a time too short for its own clock.
+class Alarm final : public Pollable {
+public:
+  Alarm();
+  void set(Clock::duration after); // above 0; in place of what was set before
+  int fd() const { return fd_.get(); }
+  void ready(std::uint32_t epoll_events) override;
 
 private:
   Descriptor fd_;

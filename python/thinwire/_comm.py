@@ -212,14 +212,18 @@ class Communicator:
         residuals: tuple[int, int],
         held: bytes | bytearray,
         sample: int,
+        where: _core.OnDevice | None = None,
     ) -> _core.Operation:
-        """Start a weighted sum over a plan of the caller's own, in place at `address`. For thinwire.ddp."""
+        """Start a weighted sum over a plan of the caller's own, in place at `address`. For thinwire.ddp.
+
+        Memory is the host's, or a device's, which `where` then tells of.
+        """
         native = self._live()
         with self._lock:
             self._planned += 1
         label = f"step {step}, bucket {bucket}"
         call = _core.Call(self._planned, _PLANNED, label, address, address, 0, self.deadline)
-        return native.run_plan(call, plan, step, weight, *residuals, list(held), sample)
+        return native.run_plan(call, plan, step, weight, *residuals, list(held), sample, where)
 
     @property
     def native(self) -> _core.Rank:

@@ -126,6 +126,7 @@ NUMBERED: dict[int, type[Error]] = {
     5: ReplicaMismatch,
     OTHER_ERROR: Error,
     7: PeerLost,
+    8: CudaError,
 }
 """The errors that cross the wire (docs/wire/frame.md)."""
 

@@ -29,8 +29,10 @@ CODECS = [
     "raw",
     "fp16",
     "bf16",
+    "fp8",
     "int8",
     "int4",
+    "int4:rotate=true",
     "int4:rounding=stochastic",
     "int2",
     "ternary",
@@ -103,7 +105,10 @@ def _balance(rank: int, codec: str, residual_dtype: str, steps: int) -> list[flo
 
 
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("codec", ["int8", "int4:rounding=stochastic", "int2", "ternary", "sign1", "topk"])
+@pytest.mark.parametrize(
+    "codec",
+    ["fp8", "int8", "int4:rounding=stochastic", "int4:rotate=true", "int2", "ternary", "sign1", "topk"],
+)
 def test_nothing_is_lost(ranks: Callable[[int], Ranks], codec: str, size: int) -> None:
     """Sum of delivered means + sum of residuals = sum of weighted gradients."""
     for balance in ranks(size)(_balance, codec, "float32", 6):
@@ -147,7 +152,7 @@ def _many_pieces(rank: int, transport: str) -> int:
         ddp, state = attached("sign1", Net(512), {"bucket_cap_mb": 0.2}, **options)
         train(ddp, rank, 8)
         assert_replicas(ddp)
-        pieces = sum(len(known.program.plan.pieces) for known in state._engine._planner._known.values())
+        pieces = sum(len(program.plan.pieces) for program in state._engine._planner.programs())
         state.close()
     finally:
         state_module.C10D_LIMITS, state_module.native_limits = limits

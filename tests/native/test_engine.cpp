@@ -1,69 +1,16 @@
 // Whole groups in one process: every rank an engine with its thread, joined by memory or by TCP.
-#include "check.hpp"
+#include "engine_ranks.hpp"
 
 #include "core/error.hpp"
-#include "ring/collectives.hpp"
 
-#include <memory>
-#include <numeric>
-#include <optional>
 #include <random>
-#include <string>
 #include <thread>
-#include <vector>
 
 using namespace thinwire;
 using namespace std::chrono_literals;
+using namespace engines;
 
 namespace {
-
-constexpr double kDeadline = 60;
-
-struct Rank {
-  Rank(int rank, int ranks, double timeout, const NetworkOptions& network)
-      : engine({.rank = rank, .ranks = ranks, .timeout = timeout, .network = network}),
-        collectives(engine, {rank, {ranks, {}}}) {}
-  Engine engine;
-  Collectives collectives;
-};
-
-enum class Links { all, ring };
-
-// Ranks that are connected: all pairs, or neighbours in the ring.
-struct Group {
-  explicit Group(int size, LinkKind kind, double timeout = 30, const NetworkOptions& network = {},
-                 Links links = Links::all) {
-    std::vector<PeerAddress> addresses;
-    for (int rank = 0; rank < size; ++rank) {
-      ranks.push_back(std::make_unique<Rank>(rank, size, timeout, network));
-      addresses.push_back(ranks.back()->engine.address());
-      addresses.back().hosts = {"127.0.0.1"};
-    }
-    for (int rank = 0; rank < size; ++rank) {
-      std::vector<int> others;
-      for (int peer = 0; peer < size; ++peer)
-        if (peer != rank &&
-            (links == Links::all || (peer + 1) % size == rank || (rank + 1) % size == peer))
-          others.push_back(peer);
-      at(rank).engine.join(77, addresses, std::vector<LinkKind>(addresses.size(), kind), others);
-    }
-    for (int rank = 0; rank < size; ++rank)
-      CHECK(at(rank).engine.wait_connected(20s));
-  }
-  Rank& at(int rank) { return *ranks[static_cast<std::size_t>(rank)]; }
-  int size() const { return static_cast<int>(ranks.size()); }
-
-  std::vector<std::unique_ptr<Rank>> ranks;
-};
-
-Call call(std::uint64_t number, const void* in, void* out, double deadline = kDeadline) {
-  return {{number, 0}, "operation " + std::to_string(number), in, out, nullptr, deadline};
-}
-
-std::string error_of(const Collectives::Work& work) {
-  CHECK(work->wait_for(30s));
-  return work->outcome().failure ? work->outcome().failure->reason : "";
-}
 
 std::vector<float> random_values(std::size_t count, std::mt19937& random) {
   std::vector<float> values(count);

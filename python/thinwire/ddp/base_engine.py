@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
+from contextlib import suppress
 from typing import Any
 
 from thinwire.ddp.jobs import Job
+from thinwire.ddp.on_device import mark, on_stream, stay_on
 from thinwire.ddp.planner import Planner
-from thinwire.ddp.report import Metrics
+from thinwire.ddp.report import SAMPLE_EVERY, Metrics
+from thinwire.ddp.stand_in import StandIn
+from thinwire.ddp.step import Step
 from thinwire.errors import Error
 
 
@@ -18,7 +22,10 @@ class BaseEngine:
     Attributes:
         broken: the error that ended all communication, or None.
         metrics: what was done, for the report.
+        is_native: whether gradients travel over thinwire's own links.
     """
+
+    is_native = False
 
     def __init__(self, planner: Planner[Any], metrics: Metrics) -> None:
         self.broken: Error | None = None
@@ -51,24 +58,39 @@ class BaseEngine:
         raise NotImplementedError
 
     def _finish(self, job: Job) -> None:
-        """Learn from a bucket, and give it back to DDP."""
-        if job.left or not self._learn(job):
-            job.step.fail_for_good(copy.copy(self.broken or Error("the bucket was not finished")))
-        if job.is_last:
-            job.step.complete = True
-        job.future.set_result(job.buffer)
+        """Complete a bucket, learn from it, and give it back to DDP."""
+        try:
+            if job.ready is not None:
+                stay_on(job.buffer.device)
+            with on_stream(job.stream):
+                if job.left or not self._complete(job):
+                    job.step.fail_for_good(copy.copy(self.broken or Error("the bucket was not finished")))
+                job.step.complete |= job.is_last
+                mark(job.buffer)  # fails where the future's own event would, when it cannot complete any more
+                job.future.set_result(job.buffer)
+        except Exception as error:  # CUDA cannot even record an event any more
+            self._break(error)
+            job.step.complete |= job.is_last
+            with suppress(Exception):  # it has completed
+                job.future.set_exception(error)  # type: ignore[arg-type]
 
-    def _learn(self, job: Job) -> bool:
-        """Learn from a bucket that all ranks have decoded alike. Say whether this rank could."""
-        if job.program is None or job.step.nonfinite:
+    def _complete(self, job: Job) -> bool:
+        """Complete a bucket that all ranks have decoded alike. Say whether this rank could."""
+        if job.program is None or job.step.has_failed(job.bucket):
             return True
         try:
             with self.metrics.decode:
-                job.program.learn(job.buffer.data_ptr())
+                job.program.end(job.buffer, job.step)
+            self._sample_stand_in(job.program.stand_in, job.step)
         except Exception as error:
             self._break(error)
             return False
         return True
+
+    def _sample_stand_in(self, stand_in: StandIn | None, step: Step) -> None:
+        sample, rest = divmod(step.number, SAMPLE_EVERY)
+        if stand_in is not None and not rest:
+            self.metrics.add_error(*stand_in.error_of_one(sample, step))
 
     def _break(self, error: Exception) -> None:
         """End all communication, the first time. That releases the ranks that wait for this one."""

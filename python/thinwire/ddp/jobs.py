@@ -33,7 +33,8 @@ class Slot:
 class Job:
     """One bucket on its way. `left` counts the pieces that are not done; it starts at 1 for "not cut yet".
 
-    `program` is what it is reduced by, once that is known; None for a dtype that is not compressed.
+    `program` is what it is reduced by, once that is known; None for a dtype that is not compressed. On a CUDA
+    device, `ready` is the event after which the buffer may be read, `stream` what it is worked on.
     """
 
     step: Step
@@ -44,6 +45,8 @@ class Job:
     future: torch.futures.Future[torch.Tensor]
     left: int = 1
     program: BaseProgram | None = None
+    ready: torch.cuda.Event | None = None
+    stream: torch.cuda.Stream | None = None
 
 
 @dataclass

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from thinwire import _core
 from thinwire.errors import InvalidArgument, NotBuilt
 
 _COMPILED = "_orig_mod."
@@ -23,15 +24,15 @@ def named_parameters(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name.replace(_COMPILED, ""): p for name, p in found}
 
 
-def check_model(model: nn.Module) -> None:
-    """Raise InvalidArgument for sparse gradients, NotBuilt for parameters that are not on the CPU."""
+def check_model(model: nn.Module, is_native: bool) -> None:
+    """Raise InvalidArgument for sparse gradients, and what `check_device` raises for its parameters."""
     for name, module in model.named_modules():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse:
             raise InvalidArgument(
                 f"{name or 'the model'} has sparse gradients, which cannot be compressed: use sparse=False"
             )
     for name, parameter in named_parameters(model).items():
-        check_device(f"parameter {name}", parameter)
+        check_device(f"parameter {name}", parameter, is_native)
 
 
 def real_view(parameter: torch.Tensor) -> torch.Tensor:
@@ -60,7 +61,21 @@ def is_dense(tensor: torch.Tensor) -> bool:
     return True
 
 
-def check_device(subject: str, tensor: torch.Tensor) -> None:
-    """Raise NotBuilt for a tensor that is not on the CPU."""
-    if tensor.device.type != "cpu":
-        raise NotBuilt(f"{subject} is on {tensor.device}; this release reduces gradients on the CPU only")
+def check_device(subject: str, tensor: torch.Tensor, is_native: bool) -> None:
+    """Raise NotBuilt for a tensor on a device whose gradients are not reduced there over this transport."""
+    place = f"{subject} is on {tensor.device}"
+    if tensor.device.type == "cpu":
+        return
+    if tensor.device.type != "cuda":
+        raise NotBuilt(f"{place}; gradients are reduced on the CPU and on CUDA devices")
+    if not is_native:
+        raise NotBuilt(
+            f"{place}; transport='c10d' reduces gradients on the CPU only: use transport='native', which"
+            " needs only the ranks and the store of a process group"
+        )
+    info = _core.build_info()
+    if not info["cuda"]:
+        raise NotBuilt(
+            f"{place}, and this thinwire has no CUDA kernels ({info['cuda_reason']}): build it with"
+            " THINWIRE_CUDA=ON, or train on the CPU"
+        )

@@ -2,7 +2,8 @@
 
 Two threads pass buckets to it and back. One makes the plan of a bucket that is new, which the ranks agree on,
 and starts the operation; the other waits for operations in the order of buckets, and completes their futures.
-Encoding, sending, adding and decoding overlap slice by slice in native code.
+Encoding, sending, adding and decoding overlap slice by slice in native code. A bucket on a CUDA device is
+encoded and decoded there: see `on_device`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from thinwire.ddp.frames import check_weights
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.native_program import NativeProgram
 from thinwire.ddp.native_wire import NativeWire
+from thinwire.ddp.on_device import Queues, after, stay_on
 from thinwire.ddp.planner import Planner
 from thinwire.ddp.report import SAMPLE_EVERY, Metrics
 from thinwire.ddp.verify import Verifier
-from thinwire.errors import Error, InvalidArgument, Timeout, TransportError, error_of_number
+from thinwire.errors import CudaError, Error, InvalidArgument, Timeout, TransportError, error_of_number
 
 NO_SAMPLE = 0xFFFFFFFF
 _JOIN_SECONDS = 5.0
@@ -43,11 +45,14 @@ class _Started:
 class NativeEngine(BaseEngine):
     """The threads of one HookState over the native transport. Holds no reference to it."""
 
+    is_native = True
+
     def __init__(
         self, wire: NativeWire, planner: Planner[NativeProgram], verifier: Verifier, metrics: Metrics
     ) -> None:
         super().__init__(planner, metrics)
         self._wire, self._verifier = wire, verifier
+        self._queues = Queues()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._started: SimpleQueue[_Started | None] = SimpleQueue()
         self._threads = [
@@ -86,7 +91,7 @@ class NativeEngine(BaseEngine):
             try:
                 if self.broken is None:
                     operation = self._start(job)
-            except (Timeout, TransportError) as error:
+            except (CudaError, Timeout, TransportError) as error:
                 self._break(error)
             except Error as error:  # raised on all ranks alike: none of them starts the bucket
                 job.step.fail(error, job.bucket)
@@ -99,47 +104,69 @@ class NativeEngine(BaseEngine):
 
     def _start(self, job: Job) -> _core.Operation | None:
         step, buffer = job.step, job.buffer
-        if job.bucket == 0:
-            self._verifier.check(step.number)
+        if job.ready is not None:
+            stay_on(buffer.device)
+        if job.bucket == 0 and self._verifier.is_due(step.number):
+            with after(job.ready, buffer.device):
+                self._verifier.check(step.number)
         if buffer.dtype not in DTYPE_CODES:
-            self._reduce_plainly(job)
+            with after(job.ready, buffer.device):
+                self._reduce_plainly(job)
             return None
-        program = self._planner.program(job.bucket, buffer, job.parameters, step.number)
-        job.program = program
-        base = buffer.data_ptr()
-        held = bytearray(len(program.parameters))
-        for i, offset, count in program.watched:
-            held[i] = _core.is_zero(base + offset, count, program.dtype)
+        program = job.program = self._program(job)
+        with self.metrics.factorise:
+            values = program.begin(buffer, step)
+        held, where = b"", None
+        if job.ready is None:
+            held = program.flags(program.zeros(values))
+        else:
+            queue = self._queues.native(buffer.device)
+            where = _core.OnDevice(queue, job.ready.cuda_event, program.watched)
+            job.stream = self._queues.stream(buffer.device)
         sample, rest = divmod(step.number, SAMPLE_EVERY)
         return self._wire.communicator.run_plan(
             program.native,
             step.number,
             job.bucket,
-            base,
+            values.data_ptr(),
             step.weight,
             (step.source, step.target),
-            held if any(held) else b"",
-            NO_SAMPLE if rest or not program.slices else sample % program.slices,
+            held,
+            NO_SAMPLE if rest or program.stand_in or not program.slices else sample % program.slices,
+            where,
         )
+
+    def _program(self, job: Job) -> NativeProgram:
+        made = self._planner.made
+        program: NativeProgram = self._planner.program(
+            job.bucket, job.buffer, job.parameters, job.step.number
+        )
+        if job.ready is not None and self._planner.made != made:
+            # What begins with zeros, or was loaded, must be there before the engine's stream reads it.
+            torch.cuda.current_stream(job.buffer.device).synchronize()
+        return program
 
     def _reduce_plainly(self, job: Job) -> None:
         """Add up a bucket whose dtype is not compressed, in the order of ranks."""
         if not job.buffer.is_floating_point():
             raise InvalidArgument(f"gradients of dtype {job.buffer.dtype} cannot be averaged")
-        job.buffer.mul_(job.step.weight)
+        buffer = job.buffer.cpu()  # itself, where it is there already
+        buffer.mul_(job.step.weight)
         communicator = self._wire.communicator
         weight = torch.tensor([job.step.weight], dtype=torch.float64)
         weights = communicator.all_gather(weight).wait()
-        parts = communicator.all_gather(job.buffer).wait()
+        parts = communicator.all_gather(buffer).wait()
         self.metrics.phase_1.sent_bytes += (self._wire.size - 1) * job.buffer.nbytes
-        job.buffer.zero_()
+        buffer.zero_()
         for part in parts:
-            job.buffer.add_(part)
+            buffer.add_(part)
+        if buffer is not job.buffer:
+            job.buffer.copy_(buffer)
         try:
             check_weights(float(weights.sum()))
         except InvalidArgument as error:
             job.step.fail(error, job.bucket)
-        if not bool(torch.isfinite(job.buffer).all()):
+        if not bool(torch.isfinite(buffer).all()):
             job.step.nonfinite = True
         job.left = 0
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from thinwire import _core
-from thinwire.ddp.base_program import DTYPE_CODES, BaseProgram, Bound, Identity
+from thinwire.ddp.base_program import BaseProgram, Bound, Identity
 from thinwire.ddp.memory import Memory
 from thinwire.ddp.plan import Plan
 
 
 class NativeProgram(BaseProgram):
-    """A bucket's plan, bound to this rank's residuals and to the shared bases.
+    """A bucket's plan, bound to this rank's residuals and to what is shared.
 
     Attributes besides those of `BaseProgram`:
         native: the plan in the engine's form.
@@ -44,6 +46,13 @@ class NativeProgram(BaseProgram):
         ]
         self.slices = len(slices)
         algorithm = rank.choose_algorithm(self.values, compressed=True)
-        self.native = rank.make_plan(
-            slices, plan.plan_id, self.dtype, DTYPE_CODES[memory.residuals.dtype], algorithm
-        )
+        self.native = rank.make_plan(slices, plan.plan_id, self.dtype, self.residual_dtype, algorithm)
+
+    def flags(self, parameters: Sequence[int]) -> bytes:
+        """Return a byte a parameter, 1 for those listed; nothing at all if none is."""
+        if not parameters:
+            return b""
+        found = bytearray(len(self.parameters))
+        for parameter in parameters:
+            found[parameter] = 1
+        return bytes(found)

@@ -13,6 +13,7 @@ from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.memory import Memory
 from thinwire.ddp.model import check_device
+from thinwire.ddp.on_device import future_of, mark
 from thinwire.ddp.report import Metrics, plain_bytes
 from thinwire.ddp.step import Step
 from thinwire.errors import Error, InvalidArgument
@@ -59,11 +60,13 @@ class Stepper:
         """Take a dist.GradBucket of this step; bucket 0 begins one. The future completes whatever happens."""
         if bucket.index() == 0 or self._step is None:
             self._step = self._begin()
-        future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
-        job = Job(self._step, bucket.index(), bucket.is_last(), bucket.buffer(), bucket.parameters(), future)
+        buffer = bucket.buffer()
+        future = future_of(buffer)
+        job = Job(self._step, bucket.index(), bucket.is_last(), buffer, bucket.parameters(), future)
         refusal = self._refusal(job.buffer)
         if self._engine is not None and refusal is None:
             self._count(job.buffer.nbytes)
+            job.ready = mark(buffer)
             self._engine.submit(job)
             return future
         if refusal is not None:
@@ -141,7 +144,7 @@ class Stepper:
                 "join(divide_by_initial_world_size=False) does not work with a hook; use True"
             )
         try:
-            check_device("a gradient", buffer)
+            check_device("a gradient", buffer, self._engine.is_native)
         except Error as error:
             return error
         return None

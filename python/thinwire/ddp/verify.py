@@ -34,9 +34,13 @@ class Verifier:
         self._wire = wire
         self._replica = replica
 
+    def is_due(self, step: int) -> bool:
+        """Whether this is a step to verify."""
+        return self._every != 0 and step % self._every == 0
+
     def check(self, step: int) -> None:
-        """Compare, if this is a step to verify. Collective. Raises ReplicaMismatch on all ranks."""
-        if self._every == 0 or step % self._every:
+        """Compare, if it is due. Collective. Raises ReplicaMismatch on all ranks."""
+        if not self.is_due(step):
             return
         named = self._replica()
         combined = _to_bytes(hash_tensors([tensor for _, tensor in named]))
@@ -49,8 +53,8 @@ class Verifier:
 
 
 def hash_tensors(tensors: Sequence[torch.Tensor]) -> int:
-    """Return one XXH3-64 over the bytes of all tensors, in logical order."""
-    flat = [tensor.detach().contiguous() for tensor in tensors]
+    """Return one XXH3-64 over the bytes of all tensors, in logical order. Those on a GPU are copied here."""
+    flat = [tensor.detach().cpu().contiguous() for tensor in tensors]
     return _core.hash_many([p.data_ptr() for p in flat], [p.nbytes for p in flat])
 
 

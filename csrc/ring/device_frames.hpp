@@ -1,0 +1,73 @@
+// Frames of values in the memory of a device. What is asked for is only queued there; frames are
+// whole, and memory of the host is free again, when a mark behind the work has passed. Nothing but
+// encoded values crosses between the two, a sample of a sum apart.
+#pragma once
+
+#include "ring/device.hpp"
+#include "ring/tree_frames.hpp"
+
+#include <deque>
+#include <functional>
+#include <optional>
+#include <vector>
+
+namespace thinwire {
+
+class DeviceFrames final : public TreeFrames {
+public:
+  // Values that are added up; sums travel up and results down.
+  DeviceFrames(SliceValues values, Outcome& outcome, FrameTaker& taker)
+      : TreeFrames(std::move(values), outcome, taker), where_(*values_.call().where),
+        device_(*where_.device), sums_(plan().slices.size()) {}
+
+  bool is_ready(Wires& wires) override;
+  void make_own(std::size_t i, FrameHeader head) override;
+  void add(std::size_t i, Received frame) override;
+  void make_partial(std::size_t i, FrameHeader head) override;
+  void make_result(std::size_t i, FrameHeader head) override;
+  void drop_sum(std::size_t i) override { sums_[i] = {}; }
+  void store(std::size_t i, Received& frame) override;
+  void advance() override;
+  std::size_t bytes_in_making() const override { return in_making_; }
+  bool is_settled() const override { return under_way_.empty(); }
+  bool awaits_device() const override { return !under_way_.empty(); }
+  void release() override;
+
+private:
+  struct Sum {
+    float* values = nullptr;                 // null: not begun
+    std::optional<DeviceMemory> memory = {}; // empty: they lie in the output
+  };
+  struct Work {
+    Device::Mark mark;
+    std::function<void()> then;
+  };
+  struct Target {
+    void* out;
+    DType dtype;
+    bool accumulate;
+  };
+
+  Device& queue();                  // for work
+  BlockRef take(std::size_t bytes); // for the queue to write to
+  void after_all(std::function<void()> then);
+  void look_for_zeros();
+  float* sum(std::size_t i);
+  float* begin_sum(std::size_t i);
+  void make(std::size_t i, FrameHeader head, const Layout& layout, const FrameValues& values,
+            const std::optional<Target>& result);
+  void decode(const Layout& layout, const Received& held, const Target& target);
+  void sample_error(std::size_t i);
+  void settle_residuals(std::size_t i);
+
+  const OnDevice& where_;
+  Device& device_;
+  bool has_unmarked_ = false;      // work was queued after the last mark
+  std::vector<BlockRef> unmarked_; // what it refers to
+  std::deque<Work> under_way_;
+  std::size_t in_making_ = 0; // bytes of frames
+  std::vector<Sum> sums_;
+  bool is_watched_ = false; // zeros were looked for
+};
+
+} // namespace thinwire

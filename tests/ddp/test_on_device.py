@@ -1,0 +1,240 @@
+"""Buckets on a CUDA device, as far as that can be seen without one: stand-ins play streams, events and the
+native operation. `tests/native/test_device_operation.cpp` has the rest, `tests/gpu/test_cuda_hook.py` a GPU.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from thinwire import CudaError, NotBuilt, _core
+from thinwire.ddp import base_engine, native_engine
+from thinwire.ddp.jobs import Job
+from thinwire.ddp.model import check_device
+from thinwire.ddp.native_engine import NativeEngine
+from thinwire.ddp.on_device import after, future_of, mark
+from thinwire.ddp.report import Metrics
+from thinwire.ddp.step import Step
+
+TIMEOUT_S = 20
+
+
+class LateOperation:
+    """A native operation that is over when the test says so."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.slice_failures: list[Any] = []
+        self.nonfinite = False
+        self.stage_seconds = dict.fromkeys(("encode", "add", "result", "decode"), 0.0)
+        self.sent_bytes = self.sampled_error = (0, 0)
+
+    def wait(self, seconds: float) -> bool:
+        return self.over.wait(seconds)
+
+    def check(self) -> None:
+        assert self.over.is_set()
+
+
+class Program:
+    """A bucket of two parameters, of which the second has a residual."""
+
+    dtype, native, slices, watched, stand_in = 0, "the plan", 3, [(1, 4, 6)], None
+
+    def __init__(self, log: list[Any]) -> None:
+        self._log = log
+
+    def begin(self, buffer: torch.Tensor, step: Step) -> torch.Tensor:
+        return buffer
+
+    def end(self, buffer: torch.Tensor, step: Step) -> None:
+        self._log.append("end")
+
+
+class Planner:
+    """Knows one program, which is new at first."""
+
+    def __init__(self, program: Program) -> None:
+        self.made, self._program = 0, program
+
+    def program(self, *_: Any) -> Program:
+        self.made = 1
+        return self._program
+
+
+class Flow:
+    """An engine among stand-ins. `log` has what happened on which stream, `calls` those of run_plan."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[Any] = []
+        self.calls: list[Any] = []
+        self.aborted: list[str] = []
+        self.operation = LateOperation()
+
+        @contextmanager
+        def stream(chosen: Any) -> Iterator[None]:
+            self.log.append(("on", chosen))
+            yield
+            self.log.append(("off", chosen))
+
+        def current_stream(_: Any) -> Any:
+            return SimpleNamespace(synchronize=lambda: self.log.append("synchronize"))
+
+        self.queues = SimpleNamespace(native=lambda device: "its queue", stream=lambda device: "its stream")
+        monkeypatch.setattr(native_engine, "Queues", lambda: self.queues)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda device: self.log.append(("stay on", device)))
+        monkeypatch.setattr(torch.cuda, "stream", stream)
+        monkeypatch.setattr(torch.cuda, "current_stream", current_stream)
+        monkeypatch.setattr(_core, "OnDevice", lambda *told: told)
+        communicator = SimpleNamespace(run_plan=self._run_plan, abort=self.aborted.append)
+        wire: Any = SimpleNamespace(communicator=communicator, size=2, close=lambda: None)
+        verifier: Any = SimpleNamespace(is_due=lambda step: False)
+        planner: Any = Planner(Program(self.log))
+        self.engine = NativeEngine(wire, planner, verifier, Metrics())
+
+    def _run_plan(self, *arguments: Any) -> LateOperation:
+        self.calls.append(arguments)
+        return self.operation
+
+    def job(self, future: Any, on_device: bool = True) -> Job:
+        step = Step(7, 0.5, 0, 1)
+        ready: Any = SimpleNamespace(cuda_event=1234) if on_device else None
+        return Job(step, 0, True, torch.zeros(10), [], future, ready=ready)
+
+
+@pytest.fixture
+def flow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flow]:
+    made = Flow(monkeypatch)
+    yield made
+    made.operation.over.set()
+    made.engine.close()
+
+
+class Future:
+    """Notes what it is completed with. As torch's, it cannot be completed again, not even after a failure."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self._log = log
+        self.done = threading.Event()
+
+    def set_result(self, value: torch.Tensor) -> None:
+        self._complete("result")
+
+    def set_exception(self, error: Exception) -> None:
+        self._complete(str(error))
+
+    def _complete(self, how: str) -> None:
+        assert not self.done.is_set()
+        self._log.append(how)
+        self.done.set()
+
+
+def test_the_engine_is_told_when_a_bucket_is_ready_and_what_to_watch(flow: Flow) -> None:
+    future = Future(flow.log)
+    job = flow.job(future)
+    flow.engine.submit(job)
+    assert not future.done.wait(0.05), "it completed before the device was done"
+    plan, step, bucket, address, weight, residuals, held, _, where = flow.calls[0]
+    assert (plan, step, bucket, weight, residuals) == ("the plan", 7, 0, 0.5, (0, 1))
+    assert address == job.buffer.data_ptr()
+    assert held == b"", "the zeros are looked for on the device"
+    assert where == ("its queue", 1234, [(1, 4, 6)])
+    flow.operation.over.set()
+    assert future.done.wait(TIMEOUT_S)
+
+
+def test_a_future_completes_on_the_stream_of_the_engine(flow: Flow) -> None:
+    future = Future(flow.log)
+    flow.operation.over.set()
+    flow.engine.submit(flow.job(future))
+    flow.engine.close()
+    on, off = ("on", "its stream"), ("off", "its stream")
+    stay = ("stay on", torch.device("cpu"))  # in both threads
+    assert flow.log == [stay, "synchronize", stay, on, "end", "result", off]
+
+
+def test_only_a_new_program_is_waited_for(flow: Flow) -> None:
+    flow.operation.over.set()
+    for _ in range(3):
+        flow.engine.submit(flow.job(Future(flow.log)))
+    flow.engine.close()
+    assert flow.log.count("synchronize") == 1
+    assert flow.log.count("result") == 3
+
+
+def test_futures_complete_even_where_cuda_is_gone(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(buffer: torch.Tensor) -> None:
+        raise RuntimeError("no event can be recorded")
+
+    monkeypatch.setattr(base_engine, "mark", record)
+    flow.operation.over.set()
+    for _ in range(2):  # the thread lives on
+        future = Future(flow.log)
+        flow.engine.submit(flow.job(future))
+        assert future.done.wait(TIMEOUT_S)
+    assert "result" not in flow.log
+    assert flow.aborted == ["RuntimeError: no event can be recorded"]
+
+
+def test_a_device_that_fails_on_one_rank_releases_the_others(flow: Flow) -> None:
+    def refuse(device: torch.device) -> None:
+        raise CudaError("no memory")
+
+    flow.queues.native = refuse
+    job = flow.job(Future(flow.log))
+    flow.engine.submit(job)
+    flow.engine.close()
+    assert flow.aborted == ["no memory"]
+    error = job.step.error(raise_nonfinite=False)
+    assert isinstance(error, CudaError)
+    assert "result" in flow.log
+
+
+def test_on_the_cpu_nothing_of_cuda_is_touched(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stream", "current_stream", "set_device"):
+        monkeypatch.delattr(torch.cuda, name)
+    monkeypatch.setattr(Program, "zeros", lambda self, values: [], raising=False)
+    monkeypatch.setattr(Program, "flags", lambda self, zeros: b"", raising=False)
+    flow.operation.over.set()
+    job = flow.job(Future(flow.log), on_device=False)
+    flow.engine.submit(job)
+    flow.engine.close()
+    assert flow.log == ["end", "result"]
+    assert job.step.error(raise_nonfinite=False) is None
+
+
+def test_on_the_cpu_nothing_is_marked() -> None:
+    buffer = torch.ones(3)
+    assert mark(buffer) is None
+    with after(None, buffer.device):
+        pass
+    future = future_of(buffer)
+    future.set_result(buffer)
+    assert future.wait() is buffer
+
+
+@pytest.mark.parametrize(
+    ("device", "is_native", "advice"),
+    [("meta", True, "on the CPU and on CUDA devices"), ("cuda", False, "use transport='native'")],
+)
+def test_devices_that_are_not_served(device: str, is_native: bool, advice: str) -> None:
+    tensor: Any = SimpleNamespace(device=torch.device(device))
+    with pytest.raises(NotBuilt, match=f"a gradient is on {device}; .*{advice}"):
+        check_device("a gradient", tensor, is_native)
+
+
+def test_a_build_without_cuda_says_so() -> None:
+    tensor: Any = SimpleNamespace(device=torch.device("cuda:0"))
+    if _core.build_info()["cuda"]:
+        check_device("a gradient", tensor, True)
+        return
+    with pytest.raises(NotBuilt, match="cuda:0, and this thinwire has no CUDA kernels"):
+        check_device("a gradient", tensor, True)
+    with pytest.raises(NotBuilt, match="no CUDA kernels"):
+        _core.Device(0)

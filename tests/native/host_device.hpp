@@ -1,0 +1,222 @@
+// A device, emulated: a thread does what it is given in order, each a while later. What is called
+// device memory has addresses that fault where the host touches them. Whoever waits too little sees
+// wrong values.
+#pragma once
+
+#include "data.hpp"
+#include "host_warp.hpp"
+
+#include "core/error.hpp"
+#include "core/float_env.hpp"
+#include "dispatch/warp_sums.hpp"
+#include "ring/device.hpp"
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <set>
+#include <thread>
+
+namespace emulation {
+
+// No user's address has this bit.
+inline constexpr std::uintptr_t kOnDevice = std::uintptr_t{1} << 62;
+
+template <class T> T* on_device(T* memory) {
+  return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(memory) | kOnDevice);
+}
+
+template <class T> T* behind(T* memory) {
+  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+  CHECK(memory == nullptr || (address & kOnDevice) != 0);
+  return reinterpret_cast<T*>(address & ~kOnDevice);
+}
+
+class Device final : public thinwire::Device {
+public:
+  explicit Device(std::uint64_t seed) : random_(seed), thread_([this] { run(); }) {}
+  ~Device() override {
+    settle();
+    queue([this] { ended_ = true; });
+    thread_.join();
+    CHECK(memory_.empty());
+  }
+
+  // The call after so many more fails, and every later one.
+  void fail_after(int calls) { calls_left_ = calls; }
+  // Whether `ready()` has passed.
+  void set_ready(bool is_ready) { is_ready_ = is_ready; }
+  void* ready() { return &is_ready_; }
+
+  thinwire::cuda::Stream stream() const override { return nullptr; }
+
+  std::byte* allocate(std::size_t bytes) override {
+    count_call();
+    auto* memory = new std::byte[bytes];
+    std::memset(memory, 0x5a, bytes);
+    const std::lock_guard lock(mutex_);
+    memory_.insert(memory);
+    return on_device(memory);
+  }
+  void free(std::byte* memory) noexcept override {
+    queue([this, real = behind(memory)] {
+      {
+        const std::lock_guard lock(mutex_);
+        memory_.erase(real);
+      }
+      delete[] real;
+    });
+  }
+
+  void copy_to_host(std::byte* to, const void* from, std::size_t bytes) override {
+    call([=] { std::memcpy(to, behind(from), bytes); });
+  }
+  void copy_to_device(std::byte* to, const std::byte* from, std::size_t bytes) override {
+    call([=] { std::memcpy(behind(to), from, bytes); });
+  }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    call([=] { std::memcpy(behind(to), behind(from), bytes); });
+  }
+  void zero(void* to, std::size_t bytes) override {
+    call([=] { std::memset(behind(to), 0, bytes); });
+  }
+
+  void encode(const thinwire::Layout& layout, const thinwire::FrameValues& values,
+              std::uint64_t key, std::uint64_t step, std::byte* frame) override {
+    call([=, v = Values(values)] {
+      data::Memory work(thinwire::lane::work_bytes(layout));
+      Launcher launcher(3, false);
+      thinwire::lane::encode_payload(launcher, layout, v.view(), key, step, behind(frame),
+                                     work.span().data());
+    });
+  }
+  void decode(const thinwire::Layout& layout, const std::byte* frame, void* out,
+              thinwire::DType dtype, bool accumulate) override {
+    call([=] {
+      data::Memory work(thinwire::lane::work_bytes(layout));
+      Launcher launcher(3, true);
+      thinwire::lane::decode_payload(launcher, layout, behind(frame), behind(out), dtype,
+                                     accumulate, work.span().data());
+    });
+  }
+  void fold(const thinwire::Layout& layout, const thinwire::FrameValues& values,
+            float* out) override {
+    call([=, v = Values(values)] {
+      Launcher launcher(3, false);
+      data::Memory work(thinwire::lane::sum_work_bytes(layout.segments().size()));
+      thinwire::lane::fold(launcher, layout, v.view(), behind(out), work.span().data());
+    });
+  }
+  void find_nonzero(std::span<const thinwire::Stretch> stretches, thinwire::DType dtype,
+                    std::uint32_t* found) override {
+    std::vector<thinwire::Stretch> real;
+    for (const thinwire::Stretch& stretch : stretches)
+      real.push_back({behind(stretch.values), stretch.count});
+    call([=] {
+      Launcher launcher(3, true);
+      data::Memory work(thinwire::lane::sum_work_bytes(real.size()));
+      thinwire::lane::find_nonzero(launcher, real, dtype, behind(found), work.span().data());
+    });
+  }
+
+  Mark mark() override {
+    count_call();
+    queue([this] { ++passed_; });
+    return ++marks_;
+  }
+  bool passed(Mark mark) override {
+    count_call();
+    return passed_ >= mark;
+  }
+  bool passed(void* event) override {
+    count_call();
+    CHECK(event == ready());
+    return is_ready_;
+  }
+  void settle() noexcept override {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return tasks_.empty() && !is_busy_; });
+  }
+
+private:
+  // What an encoder is told, with lists of its own.
+  class Values {
+  public:
+    explicit Values(const thinwire::FrameValues& values)
+        : in_(values.residual_in.begin(), values.residual_in.end()),
+          out_(values.residual_out.begin(), values.residual_out.end()),
+          held_(values.held.begin(), values.held.end()), view_(values) {
+      view_.x = behind(view_.x);
+      for (void*& residual : in_)
+        residual = behind(residual);
+      for (void*& residual : out_)
+        residual = behind(residual);
+    }
+    thinwire::FrameValues view() const {
+      thinwire::FrameValues view = view_;
+      view.residual_in = in_;
+      view.residual_out = out_;
+      view.held = held_;
+      return view;
+    }
+
+  private:
+    std::vector<void*> in_, out_;
+    std::vector<std::uint8_t> held_;
+    thinwire::FrameValues view_;
+  };
+
+  void count_call() {
+    if (calls_left_ >= 0 && --calls_left_ < 0) {
+      calls_left_ = 0;
+      throw thinwire::CudaError("the device of the test failed");
+    }
+  }
+
+  void call(std::function<void()> task) {
+    count_call();
+    queue(std::move(task));
+  }
+
+  void queue(std::function<void()> task) {
+    {
+      const std::lock_guard lock(mutex_);
+      tasks_.push_back(std::move(task));
+    }
+    changed_.notify_all();
+  }
+
+  void run() {
+    const thinwire::FloatEnvironment environment;
+    std::unique_lock lock(mutex_);
+    while (!ended_) {
+      changed_.wait(lock, [this] { return !tasks_.empty(); });
+      const std::function<void()> task = std::move(tasks_.front());
+      tasks_.pop_front();
+      is_busy_ = true;
+      lock.unlock();
+      if (random_.below(4) == 0)
+        std::this_thread::sleep_for(std::chrono::microseconds(random_.below(100)));
+      task();
+      lock.lock();
+      is_busy_ = false;
+      changed_.notify_all();
+    }
+  }
+
+  data::Random random_;
+  std::atomic<int> calls_left_ = -1; // -1: any number
+  std::atomic<bool> is_ready_ = true;
+  std::atomic<Mark> passed_ = 0;
+  Mark marks_ = 0;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> tasks_;
+  std::set<std::byte*> memory_;
+  bool is_busy_ = false, ended_ = false;
+  std::thread thread_;
+};
+
+} // namespace emulation
