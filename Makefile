@@ -13,7 +13,7 @@ development = PYTHON=$$(sh scripts/needs.sh) && \
   THINWIRE_CUDA=$(or $(THINWIRE_CUDA),OFF) "$$PYTHON" scripts/environment.py
 python = .venv/bin/python
 in_venv = PATH="$(CURDIR)/.venv/bin:$$PATH"
-threaded = test_cuts test_engine test_file_reader test_file_reader_files test_mesh test_parallel test_pool \
+threaded = test_cuts test_device_operation test_engine test_file_reader test_file_reader_files test_mesh test_parallel test_pool \
   test_pool_limits test_pool_waits test_strangers test_tcp_link
 space := $(subst ,, )
 comma := ,
@@ -22,7 +22,7 @@ native_build = $(in_venv); cmake -S . -B build/$(1) -G Ninja -DCMAKE_BUILD_TYPE=
   -DTHINWIRE_NATIVE_TESTS=ON -DTHINWIRE_CUDA=OFF -DTHINWIRE_SANITIZE=$(2) -DTHINWIRE_WERROR=ON
 native_sources = $$(find csrc tests/native -name '*.[ch]pp' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test torture bench lint format native-test thread-test wheel cuda examples docs clean
+.PHONY: help demo test torture bench lint format native-test thread-test wheel cuda gpu examples docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,12 +69,18 @@ wheel: ## sdist, and from it a wheel that auditwheel has repaired, in dist/; the
 	@sh scripts/check_wheel.sh dist/*.whl
 
 # --no-cache-dir: pip keeps the wheel of a folder called like NAME-VERSION, and would not build it again.
+# Fails where a kernel spills.
 cuda: ## a wheel with the CUDA kernels for one architecture, in build/cuda; needs nvcc, but no GPU
 	@$(development) dist
 	@rm -f build/cuda/*.whl
 	@THINWIRE_CUDA=ON $(python) -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir build/cuda \
-	  --config-settings=build-dir=build/cuda --config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH) .
+	  --config-settings=build-dir=build/cuda --config-settings=cmake.define.THINWIRE_WERROR=ON \
+	  --config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH) .
 	@sh scripts/check_wheel.sh build/cuda/*.whl
+
+# Not in .venv: what proves the GPU path is the torch and the toolkit that the machine has.
+gpu: ## build with this machine's own python3, torch and nvcc, and prove it on its GPU; says so where there is none
+	@"$(or $(PYTHON),python3)" scripts/gpu.py $(ARGS)
 
 examples: ## every example, for five steps
 	@$(development) examples

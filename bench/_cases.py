@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from thinwire.bench import _report
 from thinwire.cli._progress import Progress
@@ -32,13 +32,25 @@ FULL = Effort(rounds=7, mebibytes=64, file_mebibytes=256, state_megabytes=400)
 QUICK = Effort(rounds=3, mebibytes=32, file_mebibytes=64, state_megabytes=64)
 
 
+class Unit(NamedTuple):
+    """What a table shows samples in: their factor to it, and its name."""
+
+    factor: float
+    name: str
+
+
+MEGABYTES, MILLISECONDS = Unit(1e-6, "MB"), Unit(1e3, "ms")
+
+
 @dataclass(frozen=True)
 class Measured:
-    """Samples of thinwire and the baseline, taken in turn: seconds for `byte_count` bytes, or else bytes."""
+    """Samples of thinwire and the baseline, taken in turn: seconds for `byte_count` bytes, or else what has
+    the unit `plain`: bytes or seconds."""
 
     own: Sequence[float]
     base: Sequence[float]
     byte_count: int | None = None
+    plain: Unit = MEGABYTES
 
     def ratios(self, at_most: bool) -> list[float]:
         """Own over baseline where it has to be small, baseline over own where it has to be large."""
@@ -46,28 +58,31 @@ class Measured:
         return [own / base if at_most else base / own for own, base in pairs]
 
     def shown(self, samples: Sequence[float]) -> list[float]:
-        """Samples in the unit of the table: GB/s, or MB."""
+        """Samples in the unit of the table."""
         if self.byte_count is None:
-            return [each / 1e6 for each in samples]
+            return [each * self.plain.factor for each in samples]
         return [self.byte_count / each / 1e9 for each in samples]
 
     @property
     def unit(self) -> str:
         """The unit of the table."""
-        return "MB" if self.byte_count is None else "GB/s"
+        return self.plain.name if self.byte_count is None else "GB/s"
 
 
 @dataclass(frozen=True)
 class Case:
-    """Something to measure. Its ratio must be `bar` or more, with `at_most` no more; None asks nothing."""
+    """Something to measure. Its ratio must be `bar` or more, with `at_most` no more; None asks nothing.
+
+    `measure` takes the benchmark's effort.
+    """
 
     what: str
     baseline: str
     bar: float | None
-    measure: Callable[[Effort], Measured]
+    measure: Callable[[Any], Measured]
     at_most: bool = False
 
-    def run(self, effort: Effort) -> Row:
+    def run(self, effort: Any) -> Row:
         """Measure it, or say why that is not possible here."""
         try:
             return Row(self, self.measure(effort))
@@ -103,13 +118,13 @@ class Row:
         facts: dict[str, Any] = {"what": case.what, "baseline": case.baseline, "bar": case.bar}
         facts |= {"at_most": case.at_most, "met": self.met, "left_out": self.left_out}
         if measured and self.ratio:
-            facts |= {"unit": measured.unit, "ratio": self.ratio.as_dict()}
+            facts |= {"unit": measured.unit, "bytes": measured.byte_count, "ratio": self.ratio.as_dict()}
             facts["own"] = _report.spread(measured.shown(measured.own)).as_dict()
             facts["base"] = _report.spread(measured.shown(measured.base)).as_dict()
         return facts
 
 
-def run(cases: Sequence[Case], effort: Effort) -> list[Row]:
+def run(cases: Sequence[Case], effort: Any) -> list[Row]:
     """Measure the cases one after the other, and say which on the progress line."""
     progress = Progress()
     rows = []
@@ -118,6 +133,12 @@ def run(cases: Sequence[Case], effort: Effort) -> list[Row]:
         rows.append(case.run(effort))
     progress.clear()
     return rows
+
+
+def matching(cases: Sequence[Case], only: Sequence[str] | None) -> list[Case]:
+    """The cases whose name or baseline has one of the texts; all of them without texts."""
+    texts = [text.lower() for text in only or [""]]
+    return [case for case in cases if any(text in f"{case.what} {case.baseline}".lower() for text in texts)]
 
 
 def format_table(rows: list[Row]) -> str:

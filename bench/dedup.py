@@ -48,8 +48,7 @@ def run(args: argparse.Namespace) -> int:
 def chosen(only: list[str] | None) -> list[Case]:
     """All cases, or those with one of the texts."""
     every = [*_dedup_speed.cases(), *_dedup_sizes.cases(), *_dedup_checkpoints.cases()]
-    texts = [text.lower() for text in only or [""]]
-    return [case for case in every if any(text in f"{case.what} {case.baseline}".lower() for text in texts)]
+    return _cases.matching(every, only)
 
 
 if __name__ == "__main__":

@@ -222,7 +222,9 @@ def test_frames_that_lie_behind_a_right_checksum(frame):
     corrupt("codec 200", sealed(payload, codec=200))
 
 
-@pytest.mark.parametrize("codec", ["raw", "fp16", "int8", "int4", "int2", "ternary", "sign1", "topk"])
+@pytest.mark.parametrize(
+    "codec", ["raw", "fp16", "fp8", "int8", "int4:rotate=true", "int2", "ternary", "sign1", "topk"]
+)
 @pytest.mark.parametrize("count", [2**38, 2**40 + 1, 2**61, 2**62, 2**63, 2**64 - 1])
 def test_counts_that_would_need_more_memory_than_there_is(codec, count):
     spec = tw.codec(codec).spec

@@ -13,6 +13,7 @@ from foreign_arrays import CudaArray
 from thinwire import _core
 from thinwire._buffers import raw_bytes_anywhere, view
 from thinwire._streams import stream_for
+from thinwire.cli import _checks
 
 
 @pytest.mark.parametrize("name", [info.name for info in tw.codecs()])
@@ -28,11 +29,28 @@ def test_one_clear_error(name):
         codec.decode(codec.encode(np.ones(1000, np.float32)), out=CudaArray(1000))
 
 
+@pytest.mark.skipif(not _core.build_info()["cuda"], reason="needs the CUDA kernels")
+def test_without_a_driver_it_says_what_to_install():
+    if not isinstance(_checks.find_driver(), str):
+        pytest.skip("there is a driver")
+    for call in (tw.codec("int8").encode, tw.fingerprint):
+        with pytest.raises(tw.CudaError, match="there is no NVIDIA driver: install one that serves CUDA"):
+            call(CudaArray(1000))
+
+
 @pytest.mark.parametrize("profile", ["native", "fixed"])
 def test_one_clear_error_of_fingerprint(profile):
     info = _core.build_info()
     with pytest.raises((tw.CudaError, tw.InvalidArgument) if info["cuda"] else tw.NotBuilt) as caught:
         tw.fingerprint(CudaArray(1000), profile)
+    if not info["cuda"]:
+        assert info["cuda_reason"] in str(caught.value)
+
+
+def test_one_clear_error_of_shared_bases():
+    info, basis, nowhere = _core.build_info(), _core.Basis(64, 4, 0), 1 << 12
+    with pytest.raises((tw.CudaError, tw.InvalidArgument) if info["cuda"] else tw.NotBuilt) as caught:
+        _core.cuda_learn([(basis, nowhere, 64, nowhere, 1.0, 0, 0)], 0, 0)
     if not info["cuda"]:
         assert info["cuda_reason"] in str(caught.value)
 

@@ -92,7 +92,7 @@ def test_runs_on(archs: str, capability: tuple[int, int], runs: bool) -> None:
 
 
 def cuda(monkeypatch: pytest.MonkeyPatch, built: bool, found: _checks.Driver | str) -> list[str]:
-    info = {"cuda": built, "cuda_reason": "a reason", "cuda_archs": "90-real"}
+    info = {"cuda": built, "cuda_reason": "built with CUDA 13.0.48", "cuda_archs": "90-real"}
     monkeypatch.setattr(_checks._core, "build_info", lambda: info)
     monkeypatch.setattr(_checks, "find_driver", lambda: found)
     return [check.status for check in _checks.check_cuda()]
@@ -101,6 +101,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch, built: bool, found: _checks.Driver | s
 def test_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuda(monkeypatch, True, driver(13, 0, (9, 0))) == ["ok", "ok"]
     assert cuda(monkeypatch, True, driver(13, 0, (8, 0))) == ["ok", "wrong"]
+    assert cuda(monkeypatch, True, driver(12, 9, (9, 0))) == ["ok", "wrong"]
     assert cuda(monkeypatch, True, NO_DRIVER) == ["ok", "note"]
     assert cuda(monkeypatch, False, driver(13, 0, (8, 0))) == ["note", "ok"]
     assert cuda(monkeypatch, False, NO_DRIVER) == ["note", "note"]

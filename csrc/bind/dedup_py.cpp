@@ -16,6 +16,11 @@ py::array_t<std::int64_t> to_array(const Ends& ends) {
   return py::array_t<std::int64_t>(static_cast<py::ssize_t>(ends.size()), ends.data());
 }
 
+py::array_t<std::uint8_t> to_array(const std::vector<Blake3Digest>& digests) {
+  return py::array_t<std::uint8_t>({digests.size(), sizeof(Blake3Digest)},
+                                   reinterpret_cast<const std::uint8_t*>(digests.data()));
+}
+
 // Without the GIL, threads of Python that share a chunker would meet in it.
 class SharedChunker {
 public:
@@ -54,9 +59,7 @@ template <class Make> py::tuple fingerprint_of(const std::optional<py::buffer>& 
     const GilRelease release;
     found = make(fixed ? &*fixed : nullptr);
   }
-  py::array_t<std::uint8_t> digests({found.digests.size(), sizeof(Blake3Digest)},
-                                    reinterpret_cast<const std::uint8_t*>(found.digests.data()));
-  return py::make_tuple(to_array(found.ends), digests);
+  return py::make_tuple(to_array(found.ends), to_array(found.digests));
 }
 
 py::tuple fingerprint_py(Address address, std::size_t size, const std::string& name,
@@ -77,6 +80,25 @@ py::tuple cuda_fingerprint_py(Address address, std::size_t size, const std::stri
   });
 }
 
+py::array_t<std::uint8_t> cuda_block_digests_py(const std::vector<Address>& addresses,
+                                                const std::vector<std::size_t>& sizes,
+                                                std::uint64_t block_bytes,
+                                                const std::optional<py::buffer>& key,
+                                                Address stream) {
+  if (addresses.size() != sizes.size())
+    throw InvalidArgument("block_digests takes as many sizes as addresses");
+  std::vector<std::span<const std::byte>> pieces;
+  for (std::size_t i = 0; i < sizes.size(); ++i)
+    pieces.push_back(bytes(addresses[i], sizes[i]));
+  const auto fixed = blake3_key(key);
+  std::vector<Blake3Digest> digests;
+  {
+    const GilRelease release;
+    digests = cuda::block_digests(pieces, block_bytes, fixed ? &*fixed : nullptr, pointer(stream));
+  }
+  return to_array(digests);
+}
+
 std::tuple<std::uint64_t, std::uint64_t, std::uint64_t>
 chunk_sizes(const std::string& name, std::uint64_t min, std::uint64_t average, std::uint64_t max) {
   const Profile profile = Profile::make(name, min, average, max);
@@ -95,6 +117,9 @@ void register_dedup(py::module_& m) {
   m.def("cuda_fingerprint", &cuda_fingerprint_py, py::arg("address"), py::arg("size"),
         py::arg("name"), py::arg("min"), py::arg("average"), py::arg("max"), py::arg("key"),
         py::arg("stream"), "fingerprint for data on a CUDA device; waits for the stream.");
+  m.def("cuda_block_digests", &cuda_block_digests_py, py::arg("addresses"), py::arg("sizes"),
+        py::arg("block_bytes"), py::arg("key"), py::arg("stream"),
+        "BLAKE3 digests of the blocks of data on a CUDA device; waits for the stream.");
   py::class_<SharedChunker>(m, "Chunker", "Cuts a stream into chunks, piece by piece.")
       .def(py::init<const std::string&, std::uint64_t, std::uint64_t, std::uint64_t, unsigned>(),
            py::arg("name"), py::arg("min"), py::arg("average"), py::arg("max"), py::arg("threads"))

@@ -14,15 +14,39 @@
 
 namespace thinwire::cuda {
 
+// As in "13.0".
+inline std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+inline std::string driver_advice() {
+  int served = 0; // stays so without a driver
+  cudaDriverGetVersion(&served);
+  return (served == 0 ? "; there is no NVIDIA driver"
+                      : "; the NVIDIA driver serves CUDA " + version_text(served)) +
+         ": install one that serves CUDA " + version_text(CUDART_VERSION) +
+         ", or build thinwire with the toolkit of an older CUDA";
+}
+
 // What the caller can change, where that is known.
 inline std::string advice(cudaError_t error) {
   switch (error) {
   case cudaErrorInsufficientDriver:
   case cudaErrorUnsupportedPtxVersion:
-    return "; install an NVIDIA driver that serves CUDA " + std::to_string(CUDART_VERSION / 1000) +
-           "." + std::to_string(CUDART_VERSION % 1000 / 10);
+    return driver_advice();
+  case cudaErrorStubLibrary:
+    return "; the toolkit's stub of libcuda was found before the driver's: take its folder out of "
+           "LD_LIBRARY_PATH";
+  case cudaErrorSystemDriverMismatch:
+  case cudaErrorCompatNotSupportedOnDevice:
+    return "; the parts of the NVIDIA driver do not fit each other: install it anew";
+  case cudaErrorInitializationError:
+    return "; a forked process cannot use CUDA if its parent did: start it with 'spawn'";
   case cudaErrorNoDevice:
-    return "; no GPU is visible: look at nvidia-smi and CUDA_VISIBLE_DEVICES";
+  case cudaErrorInvalidDevice:
+    return "; no such GPU is visible: look at nvidia-smi and CUDA_VISIBLE_DEVICES";
+  case cudaErrorDevicesUnavailable:
+    return "; another process has the GPU for itself: look at nvidia-smi";
   case cudaErrorMemoryAllocation:
     return "; free device memory (torch.cuda.empty_cache() returns what torch only keeps)";
   case cudaErrorNoKernelImageForDevice:
@@ -30,7 +54,14 @@ inline std::string advice(cudaError_t error) {
            ": reinstall from source with CMAKE_ARGS=-DCMAKE_CUDA_ARCHITECTURES=native";
   case cudaErrorInvalidResourceHandle:
   case cudaErrorContextIsDestroyed:
-    return "; the stream must belong to the device of the array";
+    return "; the stream must belong to the device of the array, and still exist";
+  case cudaErrorIllegalAddress:
+  case cudaErrorMisalignedAddress:
+  case cudaErrorLaunchFailure:
+  case cudaErrorAssert:
+  case cudaErrorECCUncorrectable:
+    return "; some kernel of this process, not necessarily of thinwire, broke its CUDA context: "
+           "start the process anew";
   default:
     return "";
   }
@@ -38,7 +69,7 @@ inline std::string advice(cudaError_t error) {
 
 [[noreturn]] inline void fail(cudaError_t error, const char* call, std::string_view file,
                               int line) {
-  cudaGetLastError(); // or the next call, of anybody, would find this error
+  cudaGetLastError(); // or the next call, of anybody, would find this error; a broken context stays
   file.remove_prefix(file.rfind('/') + 1);
   throw CudaError(std::string(call) + " failed (" + std::string(file) + ":" + std::to_string(line) +
                   "): " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")" +
@@ -50,6 +81,12 @@ inline void check(cudaError_t error, const char* call, const char* file, int lin
     fail(error, call, file, line);
 }
 
+// For calls whose failure nobody can do anything about. Their error does not stay behind.
+inline void forgive(cudaError_t error) noexcept {
+  if (error != cudaSuccess)
+    cudaGetLastError();
+}
+
 // Makes a device the current one for a scope.
 class DeviceGuard {
 public:
@@ -57,7 +94,7 @@ public:
     THINWIRE_CUDA(cudaGetDevice(&before_));
     THINWIRE_CUDA(cudaSetDevice(device));
   }
-  ~DeviceGuard() { cudaSetDevice(before_); }
+  ~DeviceGuard() { forgive(cudaSetDevice(before_)); }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 

@@ -26,10 +26,7 @@ public:
   StreamMemory(std::size_t bytes, cudaStream_t stream) : stream_(stream) {
     THINWIRE_CUDA(cudaMallocAsync(&memory_, bytes, stream));
   }
-  ~StreamMemory() {
-    if (cudaFreeAsync(memory_, stream_) != cudaSuccess)
-      cudaGetLastError();
-  }
+  ~StreamMemory() { forgive(cudaFreeAsync(memory_, stream_)); }
   StreamMemory(const StreamMemory&) = delete;
   StreamMemory& operator=(const StreamMemory&) = delete;
 

@@ -8,4 +8,9 @@ Fingerprint fingerprint(std::span<const std::byte>, const Profile&, const Blake3
   absent();
 }
 
+std::vector<Blake3Digest> block_digests(std::span<const std::span<const std::byte>>, std::uint64_t,
+                                        const Blake3Key*, Stream) {
+  absent();
+}
+
 } // namespace thinwire::cuda

@@ -53,6 +53,21 @@ private:
   cudaStream_t stream_;
 };
 
+// The device of all pieces that have bytes; -1 where none has.
+int common_device(std::span<const std::span<const std::byte>> pieces) {
+  int common = -1;
+  for (const std::span<const std::byte> piece : pieces) {
+    if (piece.empty())
+      continue;
+    const int device = device_of(piece.data(), 1, "the data");
+    if (common >= 0 && device != common)
+      throw InvalidArgument("some data is on CUDA device " + std::to_string(common) +
+                            ", some on device " + std::to_string(device));
+    common = device;
+  }
+  return common;
+}
+
 } // namespace
 
 Fingerprint fingerprint(std::span<const std::byte> data, const Profile& profile,
@@ -62,6 +77,19 @@ Fingerprint fingerprint(std::span<const std::byte> data, const Profile& profile,
   const DeviceGuard guard(device_of(data.data(), 1, "the data"));
   Device device(stream);
   return device::fingerprint(device, data, profile, key);
+}
+
+std::vector<Blake3Digest> block_digests(std::span<const std::span<const std::byte>> pieces,
+                                        std::uint64_t block_bytes, const Blake3Key* key,
+                                        Stream stream) {
+  if (block_bytes == 0)
+    throw InvalidArgument("a block has at least one byte");
+  const int common = common_device(pieces);
+  if (common < 0)
+    return {};
+  const DeviceGuard guard(common);
+  Device device(stream);
+  return device::block_digests(device, pieces, block_bytes, key, device::kRound);
 }
 
 } // namespace thinwire::cuda

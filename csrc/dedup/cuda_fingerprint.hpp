@@ -13,4 +13,11 @@ namespace thinwire::cuda {
 Fingerprint fingerprint(std::span<const std::byte> data, const Profile& profile,
                         const Blake3Key* key, Stream stream);
 
+// The BLAKE3 digests of the blocks of `block_bytes` that each piece of device memory is cut into
+// from its start; those of all pieces, one after the other. All must lie on one device. Throws as
+// fingerprint() does.
+std::vector<Blake3Digest> block_digests(std::span<const std::span<const std::byte>> pieces,
+                                        std::uint64_t block_bytes, const Blake3Key* key,
+                                        Stream stream);
+
 } // namespace thinwire::cuda

@@ -16,19 +16,23 @@ using u64 = std::uint64_t;
 // only what it reads, and a node without a neighbour rises by staying there. Slots are counted so
 // that a chunk's first one follows from its offset alone; a few stay empty.
 struct Forest {
-  const std::uint8_t* data;
-  u64 begin;                // of the first chunk
-  const std::int64_t* ends; // of chunks, counted from the data
-  u64 chunks;
-  TreeStart start;
-  TreeNode* nodes;   // one a slot of level 0
-  TreeNode* digests; // one a chunk
+  const std::uint8_t* data = nullptr;
+  const std::uint8_t* const* origins = nullptr; // where each chunk lies; null: in `data`
+  u64 begin = 0;                                // of the first chunk
+  const std::int64_t* ends = nullptr;           // of chunks, as if they lay one behind the other
+  u64 chunks = 0;
+  TreeStart start = {};
+  TreeNode* nodes = nullptr;   // one a slot of level 0
+  TreeNode* digests = nullptr; // one a chunk
 
   static constexpr unsigned kLeafBits = 10;
   static_assert(blake3_detail::kChunkBytes == 1 << kLeafBits);
 
   THINWIRE_HD u64 begin_of(u64 chunk) const {
     return chunk == 0 ? begin : static_cast<u64>(ends[chunk - 1]);
+  }
+  THINWIRE_HD const std::uint8_t* origin_of(u64 chunk) const {
+    return origins ? origins[chunk] : data + begin_of(chunk);
   }
   THINWIRE_HD u64 bytes_of(u64 chunk) const {
     return static_cast<u64>(ends[chunk]) - begin_of(chunk);
@@ -75,7 +79,7 @@ struct HashLeaves {
     forest.put(
         chunk, slot,
         blake3_detail::leaf(
-            forest.start, forest.data + forest.begin_of(chunk) + offset,
+            forest.start, forest.origin_of(chunk) + offset,
             static_cast<u32>(left < blake3_detail::kChunkBytes ? left : blake3_detail::kChunkBytes),
             number, is_root),
         is_root);

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "core/error.hpp"
-#include "dedup/device_digests.hpp"
+#include "dedup/device_hashing.hpp"
 #include "dedup/device_selection.hpp"
 #include "dedup/fingerprint.hpp"
 
@@ -97,37 +97,6 @@ private:
   const Memory<Segment> segments_;
 };
 
-// Digests of consecutive chunks, of which the first begins at `begin`.
-template <class Device>
-void hash_chunks(Device& device, std::span<const std::byte> data, u64 begin,
-                 std::span<const std::int64_t> ends, const TreeStart& start,
-                 Blake3Digest* digests) {
-  if (ends.empty())
-    return;
-  const u64 bytes = static_cast<u64>(ends.back()) - begin;
-  u64 longest = 0;
-  for (std::size_t i = 0; i < ends.size(); ++i)
-    longest = std::max(longest, static_cast<u64>(ends[i]) -
-                                    (i == 0 ? begin : static_cast<u64>(ends[i - 1])));
-  const typename Device::template Memory<std::int64_t> device_ends(device, ends.size());
-  const typename Device::template Memory<TreeNode> nodes(device,
-                                                         Forest::slots_of(bytes, ends.size(), 0)),
-      roots(device, ends.size());
-  device.upload(device_ends.get(), ends.data(), ends.size_bytes());
-  const Forest forest{reinterpret_cast<const std::uint8_t*>(data.data()),
-                      begin,
-                      device_ends.get(),
-                      ends.size(),
-                      start,
-                      nodes.get(),
-                      roots.get()};
-  device.launch(HashLeaves{forest}, Forest::slots_of(bytes, ends.size(), 0));
-  for (unsigned level = 1; Forest::nodes_of(longest, level - 1) > 1; ++level)
-    device.launch(HashParents{forest, level}, Forest::slots_of(bytes, ends.size(), level));
-  static_assert(sizeof(TreeNode) == sizeof *digests);
-  device.download(digests, roots.get(), ends.size() * sizeof *digests);
-}
-
 // The profiles of one size.
 inline void cut_blocks(u64 bytes, u64 known, u64 start, Ends& ends) {
   for (u64 end = start + bytes; end < known; end += bytes)
@@ -159,8 +128,8 @@ Fingerprint fingerprint(Device& device, std::span<const std::byte> data, const P
     if (known > size && (ends.empty() || static_cast<u64>(ends.back()) != size))
       ends.push_back(static_cast<std::int64_t>(size));
     found.digests.resize(ends.size());
-    hash_chunks(device, data, start, std::span(ends).subspan(hashed), tree,
-                found.digests.data() + hashed);
+    hash_chunks(device, reinterpret_cast<const std::uint8_t*>(data.data()), start,
+                std::span(ends).subspan(hashed), tree, found.digests.data() + hashed);
   }
   return found;
 }

@@ -30,6 +30,12 @@ CudaDriver* driver_of(const PoolOptions& options, const Surroundings& surroundin
   return surroundings.driver ? surroundings.driver : cuda_driver();
 }
 
+std::string fault_of(const PoolOptions& options, const Surroundings& surroundings) {
+  if (driver_of(options, surroundings) || !options.register_with_cuda)
+    return "";
+  return surroundings.cuda_fault ? surroundings.cuda_fault() : cuda_fault();
+}
+
 Nanoseconds steady_now() {
   return static_cast<Nanoseconds>(std::chrono::steady_clock::now().time_since_epoch() /
                                   std::chrono::nanoseconds(1));
@@ -49,7 +55,8 @@ std::string mebibytes(std::size_t bytes) {
 Core::Core(const PoolOptions& options, const Surroundings& surroundings)
     : id(++cores_made), generation(pool::generation()),
       now_(surroundings.now ? surroundings.now : &steady_now),
-      driver_(driver_of(options, surroundings)), shared_(*this, shared_options(options, driver_)) {
+      driver_(driver_of(options, surroundings)), fault_(fault_of(options, surroundings)),
+      shared_(*this, shared_options(options, driver_)) {
   caches_[0] = new ThreadCache(0);
   cache(0).open();
   cache_count_ = 1;

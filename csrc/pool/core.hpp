@@ -16,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 
 namespace thinwire::pool {
 
@@ -75,6 +76,7 @@ private:
 
   Nanoseconds (*const now_)();
   CudaDriver* const driver_;
+  const std::string fault_; // why there is no driver, where one was asked for
   SharedLists shared_;
   DeferredFrees deferred_;
   Latency latency_;

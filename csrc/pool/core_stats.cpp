@@ -83,6 +83,8 @@ PoolStats Core::stats() {
   stats.tiers = view.tiers;
   stats.classes = class_stats(counts, view);
   stats.reasons = std::move(view.reasons);
+  if (!fault_.empty())
+    stats.reasons.push_back(fault_);
   return stats;
 }
 

@@ -29,4 +29,7 @@ public:
 // Null in a build without CUDA, and where there is no GPU.
 CudaDriver* cuda_driver();
 
+// Why there is none although the machine has a GPU, and what to do; empty where it has none.
+std::string cuda_fault();
+
 } // namespace thinwire::pool

@@ -44,9 +44,20 @@ public:
   void destroy(Event event) override { fine(cudaEventDestroy(static_cast<cudaEvent_t>(event))); }
 };
 
+cudaError_t count_devices(int& devices) {
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  fine(error);
+  return error;
+}
+
 bool has_device() {
   int devices = 0;
-  return fine(cudaGetDeviceCount(&devices)) && devices > 0;
+  return count_devices(devices) == cudaSuccess && devices > 0;
+}
+
+bool has_driver() {
+  int version = 0;
+  return fine(cudaDriverGetVersion(&version)) && version != 0;
 }
 
 } // namespace
@@ -54,6 +65,15 @@ bool has_device() {
 CudaDriver* cuda_driver() {
   static CudaDriver* const driver = has_device() ? new Runtime : nullptr; // used until exit
   return driver;
+}
+
+std::string cuda_fault() {
+  int devices = 0;
+  const cudaError_t error = count_devices(devices);
+  if (error == cudaSuccess || error == cudaErrorNoDevice || !has_driver())
+    return "";
+  return std::string("memory is not registered with CUDA: ") + cudaGetErrorString(error) +
+         cuda::advice(error);
 }
 
 } // namespace thinwire::pool

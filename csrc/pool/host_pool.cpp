@@ -63,7 +63,7 @@ Core& HostPool::renew(Core* of_parent) const {
   PoolOptions options = options_;
   options.huge_pages = options.lock = options.register_with_cuda = false;
   options.threads = 1;
-  auto* fresh = new Core(options, {nullptr, surroundings_.now});
+  auto* fresh = new Core(options, {.now = surroundings_.now});
   if (core_.compare_exchange_strong(of_parent, fresh))
     return *fresh;
   fresh->close(); // another thread was first

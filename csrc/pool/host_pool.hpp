@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 namespace thinwire {
 
@@ -34,7 +35,8 @@ struct PoolOptions {
 // What tests put in place of the machine's.
 struct Surroundings {
   pool::CudaDriver* driver = nullptr;
-  std::uint64_t (*now)() = nullptr; // nanoseconds
+  std::string (*cuda_fault)() = nullptr; // why there is no driver
+  std::uint64_t (*now)() = nullptr;      // nanoseconds
 };
 
 class HostPool {

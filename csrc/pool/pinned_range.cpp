@@ -18,7 +18,8 @@ PinnedRange::PinnedRange(std::byte* memory, std::size_t bytes) : memory_(memory)
     }
     reason_ = "CUDA did not register it: " + reason_;
   } else {
-    reason_ = "there is no GPU, or this thinwire has no CUDA";
+    const std::string fault = pool::cuda_fault();
+    reason_ = fault.empty() ? "there is no GPU" : fault;
   }
   if (pool::lock_shared({memory, bytes}))
     tier_ = Tier::mlocked;

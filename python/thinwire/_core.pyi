@@ -115,6 +115,11 @@ def cuda_fingerprint(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """fingerprint for data on a CUDA device; waits for the stream."""
 
+def cuda_block_digests(
+    addresses: Sequence[int], sizes: Sequence[int], block_bytes: int, key: Buffer | None, stream: int
+) -> NDArray[np.uint8]:
+    """BLAKE3 digests of the blocks of data on a CUDA device; waits for the stream."""
+
 class Chunker:
     """Cuts a stream into chunks, piece by piece."""
 
@@ -188,9 +193,16 @@ class CodecSpec:
     """A codec with its parameters. Immutable."""
 
     def __init__(
-        self, name: str, block: int = 0, rounding: str = "", density: float = 0.0, values: str = ""
+        self,
+        name: str,
+        block: int = 0,
+        rounding: str = "",
+        density: float = 0.0,
+        values: str = "",
+        format: str = "",
+        rotate: bool | None = None,
     ) -> None:
-        """0 and "" stand for the codec's default. Raises InvalidArgument for what does not exist."""
+        """0, "" and None stand for the codec's default. Raises InvalidArgument for what does not exist."""
     @property
     def name(self) -> str: ...
     @property
@@ -232,6 +244,46 @@ class Basis:
         """
     def turn(self, moments: int, next: int) -> None:
         """Writes the vectors, turned towards the moments, to next."""
+
+def cuda_learn(
+    lessons: Sequence[tuple[Basis, int, int, int, float, int, int]], dtype: int, stream: int
+) -> None:
+    """Learns, turns and, with an `after`, spreads, as `Basis` does; on a CUDA device, only launched.
+
+    A lesson is (basis, matrix, rows, where the next vectors go, share, before, after).
+    """
+
+class LowRank:
+    """Where the factors of a matrix lie: rank x rows and rank x columns, fp32."""
+
+    def __init__(self, rows: int, columns: int, rank: int, left: int, right: int) -> None: ...
+    def factor(
+        self,
+        is_left: bool,
+        x: int,
+        dtype: int,
+        scale: float,
+        residual: int,
+        residual_dtype: int,
+        out: int,
+    ) -> None:
+        """Writes one factor of x * scale + residual, worked out with the other one."""
+    def deliver(
+        self,
+        is_left: bool,
+        x: int,
+        dtype: int,
+        scale: float,
+        residual: int,
+        residual_out: int,
+        residual_dtype: int,
+        sent: int,
+        mean: int,
+    ) -> None:
+        """Replaces x by what the mean factor stands for; residual_out becomes what was not sent."""
+
+def orthonormal_factor(length: int, rank: int, factor: int, next: int) -> bool:
+    """Writes a factor, made orthonormal, to next. False where it is zero or not finite."""
 
 class Layout:
     """What one frame holds: segments of (count, codec) or (count, codec, basis)."""
@@ -340,6 +392,31 @@ def cuda_decode_frame(
 ) -> Header:
     """decode_frame for a frame in host memory and out on a CUDA device; waits for the stream."""
 
+def cuda_launch_encode(
+    layout: Layout,
+    x: int,
+    dtype: int,
+    scale: float,
+    residual_in: Sequence[int] | None,
+    residual_out: Sequence[int] | None,
+    residual_dtype: int,
+    held: Sequence[bool] | None,
+    key: int,
+    step: int,
+    frame: int,
+    work: int,
+    stream: int,
+) -> None:
+    """Encodes a payload on the current CUDA device into a frame there; waits for nothing."""
+
+def cuda_launch_decode(
+    layout: Layout, frames: Sequence[int], out: int, dtype: int, accumulate: bool, work: int, stream: int
+) -> None:
+    """Adds up the payloads of frames on the current CUDA device, in their order; waits for nothing."""
+
+def cuda_work_bytes(layout: Layout, frames: int = 1) -> int:
+    """Bytes of working memory that these two need, for so many frames at once."""
+
 def read_header(frame: int, frame_bytes: int) -> Header:
     """The header of a frame, after every check that needs no codec."""
 
@@ -441,6 +518,20 @@ class Operation:
 class ReducePlan:
     """What a rank does with every slice of a bucket, in every step."""
 
+class Device:
+    """A CUDA device as a rank uses it: a stream of its own."""
+
+    def __init__(self, index: int) -> None: ...
+    @property
+    def stream(self) -> int:
+        """The address of the stream."""
+
+class OnDevice:
+    """What an operation is told whose memory is a device's: the event after which its values may be read, or
+    0, and (number, first value, values) of the parameters that keep their residual if they are all zero."""
+
+    def __init__(self, device: Device, ready: int, watched: Sequence[tuple[int, int, int]]) -> None: ...
+
 class Rank:
     """One rank of a group, with its progress thread."""
 
@@ -484,6 +575,7 @@ class Rank:
         target: int,
         held: Sequence[int],
         sample: int,
+        where: OnDevice | None = None,
     ) -> Operation: ...
     def all_reduce(self, call: Call, count: int, how: Reduction) -> Operation: ...
     def reduce_scatter(self, call: Call, count: int, how: Reduction) -> Operation: ...

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import thinwire as tw
-from gpu.device_calls import needs_gpu, torch
+from gpu.device_calls import current_stream, needs_gpu, torch
 from gpu.test_cuda_arrays import CudaArray
 from support import Array
+from thinwire import _core
 
 pytestmark = needs_gpu
 
@@ -102,6 +103,15 @@ def test_work_is_done_in_the_order_of_the_stream(explicit: bool) -> None:
     want_ends, want_digests = tw.fingerprint(data)
     assert np.array_equal(ends, want_ends)
     assert np.array_equal(digests, want_digests)
+
+
+def test_blocks_of_tensors_that_lie_anywhere() -> None:
+    sizes, block = [1, 70_001, 0, 4096, 3_000_001, 1023, 200_000_003], 1 << 16
+    tensors = [torch.randint(0, 256, (size,), dtype=torch.uint8, device="cuda") for size in sizes]
+    got = _core.cuda_block_digests([t.data_ptr() for t in tensors], sizes, block, KEY, current_stream())
+    hosts = [tensor.cpu().numpy() for tensor in tensors if len(tensor)]
+    want = [tw.fingerprint(host, f"fixed:average={block}", key=KEY)[1] for host in hosts]
+    assert np.array_equal(got, np.concatenate(want))
 
 
 def test_what_cannot_be_cut_there_is_refused() -> None:

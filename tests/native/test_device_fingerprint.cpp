@@ -136,6 +136,30 @@ TEST(very_many_candidates) {
     compare(*data, profile, nullptr);
 }
 
+TEST(blocks_of_pieces_that_lie_anywhere) {
+  constexpr std::size_t kBlock = 4096;
+  const Blake3Key key = made_key();
+  constexpr std::size_t kSizes[] = {1, 5000, 4096, 0, 1023, 70'001, 8192, 1025, 0, 3};
+  std::vector<Memory> memories;
+  memories.reserve(std::size(kSizes)); // so that they stay where they are
+  std::vector<std::span<const std::byte>> pieces;
+  std::vector<Blake3Digest> want;
+  for (const std::size_t size : kSizes) {
+    memories.push_back(data::made(Content::random, size, memories.size(), size % 4));
+    const std::span<const std::byte> piece = memories.back().span();
+    pieces.push_back(piece);
+    for (std::size_t at = 0; at < size; at += kBlock)
+      want.push_back(blake3_keyed(key, piece.subspan(at, std::min(kBlock, size - at))));
+  }
+  for (const std::uint64_t round : {std::uint64_t{1}, std::uint64_t{10'000}, kUsualRound})
+    for (const bool backward : {false, true}) {
+      HostDevice device(backward);
+      CHECK(device::block_digests(device, pieces, kBlock, &key, round) == want);
+    }
+  HostDevice device(false);
+  CHECK(device::block_digests(device, {}, kBlock, &key, kUsualRound).empty());
+}
+
 TEST(a_map_far_from_the_start) {
   constexpr std::uint64_t kFrom = std::uint64_t{1} << 40, kWords = 70'000;
   std::vector<device::Marks> words(kWords), groups((kWords + 63) / 64),
@@ -167,7 +191,7 @@ TEST(slots_of_chunks_far_from_the_start) {
   for (std::uint64_t end = kBegin, i = 0; i < 1000; ++i)
     ends.push_back(
         static_cast<std::int64_t>(end += 1 + random.below(i % 50 == 0 ? 1u << 31 : 5000)));
-  const device::Forest forest{nullptr, kBegin, ends.data(), ends.size(), {}, nullptr, nullptr};
+  const device::Forest forest{.begin = kBegin, .ends = ends.data(), .chunks = ends.size()};
   for (unsigned level = 0; level < 22; ++level) {
     std::uint64_t free = 0;
     for (std::uint64_t chunk = 0; chunk < ends.size(); ++chunk) {

@@ -246,6 +246,17 @@ TEST(memory_that_the_driver_refuses_stays_what_it_was) {
   CHECK(pool.stats().held == 0);
 }
 
+TEST(a_gpu_that_cannot_be_used_is_a_reason) {
+  const Surroundings old_driver{.cuda_fault = [] { return std::string("the driver is too old"); }};
+  CHECK(HostPool(options(), old_driver).stats().reasons ==
+        std::vector<std::string>{"the driver is too old"});
+  PoolOptions without = options();
+  without.register_with_cuda = false;
+  CHECK(HostPool(without, old_driver).stats().reasons.empty());
+  FakeDriver driver;
+  CHECK(HostPool(options(), {.driver = &driver}).stats().reasons.empty());
+}
+
 TEST(no_block_lies_in_two_registrations) {
   FakeDriver driver;
   HostPool pool(options(), {.driver = &driver});

@@ -87,8 +87,8 @@ def check_cuda() -> list[Check]:
     """The CUDA kernels in the package, and the driver and devices beside them."""
     info = _core.build_info()
     archs = str(info["cuda_archs"]) if info["cuda"] else ""
-    driver = find_driver()
-    return [_check_kernels(archs, str(info["cuda_reason"]), driver), _check_driver(archs, driver)]
+    driver, reason = find_driver(), str(info["cuda_reason"])
+    return [_check_kernels(archs, reason, driver), _check_driver(archs, reason, driver)]
 
 
 def _check_kernels(archs: str, reason: str, driver: Driver | str) -> Check:
@@ -101,12 +101,16 @@ def _check_kernels(archs: str, reason: str, driver: Driver | str) -> Check:
     return _note("CUDA kernels", f"none: {reason}", advice, **details)
 
 
-def _check_driver(archs: str, driver: Driver | str) -> Check:
+def _check_driver(archs: str, reason: str, driver: Driver | str) -> Check:
     if isinstance(driver, str):
         return _note("NVIDIA driver", driver, "install it if this machine has an NVIDIA GPU")
     names = [f"{device.name} (sm_{device.capability[0]}{device.capability[1]})" for device in driver.devices]
     details = {"cuda": list(driver.cuda), "devices": names}
     value = f"serves CUDA {driver.cuda[0]}.{driver.cuda[1]}; {', '.join(names) or 'no device'}"
+    built = re.search(r"CUDA (\d+)", reason)
+    if archs and built and int(built[1]) > driver.cuda[0]:
+        advice = f"install one that serves CUDA {built[1]}, or build with the toolkit of an older CUDA"
+        return _wrong("NVIDIA driver", f"{value}; too old for kernels {reason}", advice, **details)
     foreign = [device.name for device in driver.devices if archs and not runs_on(archs, device.capability)]
     if foreign:
         advice = "reinstall from source with CMAKE_ARGS=-DCMAKE_CUDA_ARCHITECTURES=native"

@@ -88,12 +88,13 @@ def direct(tensor: torch.Tensor, spec: Spec) -> Bytes | None:
     ordered = plain.permute(spec.order)
     if not ordered.is_contiguous():
         return None
-    return _as_array(ordered.reshape(-1).view(torch.uint8))
+    return host_bytes(ordered.reshape(-1).view(torch.uint8))
 
 
-def host_bytes(flat: torch.Tensor) -> Bytes | None:
-    """The memory of a flat uint8 tensor, None if it is not the host's."""
-    return _as_array(flat) if flat.device.type == "cpu" else None
+def host_bytes(flat: torch.Tensor) -> Bytes:
+    """The memory of a flat uint8 tensor on the host."""
+    array: Bytes = flat.numpy()
+    return array
 
 
 def from_bytes(memory: Bytes, spec: Spec) -> torch.Tensor:
@@ -125,8 +126,3 @@ def _order(tensor: torch.Tensor) -> tuple[int, ...]:
 
 def _inverse(order: Sequence[int]) -> list[int]:
     return [order.index(axis) for axis in range(len(order))]
-
-
-def _as_array(flat: torch.Tensor) -> Bytes:
-    array: Bytes = flat.numpy()
-    return array
