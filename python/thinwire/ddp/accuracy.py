@@ -24,10 +24,10 @@ class Promise:
 
 
 PROMISES = (
-    Promise("topk", 1.5),
-    Promise("sign1", 0.5),
+    Promise("topk", 5.5),
+    Promise("sign1", 3.0),
     Promise("ternary", 3.0),
-    Promise("int2", 2.5),
+    Promise("int2", 5.0),
     Promise("int4", 0.5),
     Promise("int8", 0.5),
     Promise("raw", 0.0),
