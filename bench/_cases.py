@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,11 @@ def run(cases: Sequence[Case], effort: Any) -> list[Row]:
         rows.append(case.run(effort))
     progress.clear()
     return rows
+
+
+def add_only(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses cases: what `matching` takes."""
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose name or baseline has such text")
 
 
 def matching(cases: Sequence[Case], only: Sequence[str] | None) -> list[Case]:

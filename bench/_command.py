@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
+
+
+def add_common(parser: argparse.ArgumentParser, quick: str) -> None:
+    """What every benchmark has: a quick form, `quick` says what is less there, and figures in a file."""
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
 
 
 def standalone(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
     parser.add_argument("--codecs", nargs="+", metavar="CODEC", help="default: all, and topk at 1 %%")
     parser.add_argument("--targets", nargs="+", metavar="TARGET", help="default: all this machine has")
-    parser.add_argument("--quick", action="store_true", help="fewer samples")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    _command.add_common(parser, quick="fewer samples")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from thinwire.bench import _balance, _cases, _command, _data_reading, _permutation, _report
@@ -28,8 +27,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
-    parser.add_argument("--quick", action="store_true", help="less data, fewer rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    _command.add_common(parser, quick="less data, fewer rounds")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -59,8 +59,7 @@ _OUTPUTS = ("plot", "wall_clock", "plot_clock")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The benchmark's options; each is None unless given."""
-    parser.add_argument("--quick", action="store_true", help="less of everything: under three minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    _command.add_common(parser, quick="less of everything: under three minutes")
     times = parser.add_argument_group("step times")
     times.add_argument("--rates", nargs="+", metavar="RATE", help=f"default: {' '.join(FULL.rates)}")
     times.add_argument("--codecs", nargs="*", metavar="CODEC", help=f"default: {' '.join(_ddp_steps.CODECS)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from thinwire.bench import _cases, _command, _gpu_device, _gpu_hook, _gpu_kernels, _gpu_memory, _report
@@ -30,9 +29,8 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose name or baseline has such text")
-    parser.add_argument("--quick", action="store_true", help="less data, fewer rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    _cases.add_only(parser)
+    _command.add_common(parser, quick="less data, fewer rounds")
 
 
 def run(args: argparse.Namespace) -> int:

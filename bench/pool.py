@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from thinwire.bench import _command, _pool_speed, _pool_waste, _report
@@ -26,8 +25,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
-    parser.add_argument("--quick", action="store_true", help="fewer samples, 512 MiB in place of 2 GiB")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    _command.add_common(parser, quick="fewer samples, 512 MiB in place of 2 GiB")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -46,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codecs", nargs="+", metavar="CODEC", help=f"default: {' '.join(plan.CODECS)}")
     parser.add_argument("--bytes", nargs="+", type=_byte_count, metavar="N", help="sizes to use instead")
     parser.add_argument("--no-mpi", action="store_true", help="leave Open MPI out even if it is installed")
-    parser.add_argument("--quick", action="store_true", help="two ranks, one rate, fewer rounds, no 256 MiB")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
+    _command.add_common(parser, quick="two ranks, one rate, fewer rounds, no 256 MiB")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw 'x Gloo' over size (PNG, SVG or PDF)")
 
 

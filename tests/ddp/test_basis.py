@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from ddp.training import (
     codings_of,
     flat,
     noise,
+    step_of_two,
     train,
 )
 from thinwire import NonFinite, _core
@@ -209,12 +211,7 @@ def _not_finite(rank: int, nonfinite: str) -> None:
     model = Weights((160, 96), (160, 96))
     ddp, state = attached("sign1", model, warmup=0, nonfinite=nonfinite)
 
-    def step(number: int, poison: float = 0.0, where: int = 0) -> None:
-        gradients = [noise(rank + 10 * i, number, 160, 96) for i in range(2)]
-        gradients[where][3, 4] += poison if rank == 1 else 0.0
-        ddp.zero_grad()
-        ddp(gradients).backward()
-
+    step = partial(step_of_two, ddp, rank)
     step(0)
     before = bases_of(state)
     for where in range(2):

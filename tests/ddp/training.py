@@ -74,6 +74,14 @@ def noise(rank: int, step: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1000 * step + rank))
 
 
+def step_of_two(ddp: Any, rank: int, number: int, poison: float = 0.0, where: int = 0) -> None:
+    """Run a step of `Weights((160, 96), (160, 96))`; rank 1 adds `poison` to one value of matrix `where`."""
+    gradients = [noise(rank + 10 * i, number, 160, 96) for i in range(2)]
+    gradients[where][3, 4] += poison if rank == 1 else 0.0
+    ddp.zero_grad()
+    ddp(gradients).backward()
+
+
 def plain_step(ddp: Callable[..., torch.Tensor], rank: int, step: int) -> None:
     """Run one forward and backward."""
     ddp(noise(rank, step, 4, 64)).square().mean().backward()
