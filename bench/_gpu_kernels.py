@@ -10,12 +10,12 @@ from thinwire import _core
 from thinwire.bench import _gpu_device
 from thinwire.bench._cases import Case, LeftOut, Measured, seconds
 from thinwire.bench._gpu_device import Effort, against_copy, torch_and_kernels
+from thinwire.bench._gpu_launches import Launches
 
 COPY = "copy of as many bytes"
 BLOCK_CODECS = ("int8", "int4", "sign1")
 TOPK = "topk:density=0.01"
 PEERS = 4
-FP32 = 0
 FINGERPRINT_BYTES_PER_S = 150e9
 
 
@@ -34,49 +34,11 @@ def cases() -> list[Case]:
     ]
 
 
-class Buffers:
-    """A tensor of gradient-like values, a residual, and memory for frames."""
-
-    def __init__(self, torch: Any, codec: str, effort: Effort, frames: int = 1) -> None:
-        self._torch = torch
-        count = effort.mebibytes << 18
-        self.layout = _core.Layout([(count, _core_spec(codec))])
-        self.values = torch.empty(count, device=_gpu_device.DEVICE).normal_(std=1e-3)
-        self.residual = torch.zeros_like(self.values)
-        size = _up_to_16(self.layout.frame_bytes)
-        self.frames = [torch.empty(size, dtype=torch.uint8, device=_gpu_device.DEVICE) for _ in range(frames)]
-        self._work = torch.empty(
-            _core.cuda_work_bytes(self.layout, frames), dtype=torch.uint8, device=_gpu_device.DEVICE
-        )
-
-    def encode(self, frame: int = 0) -> None:
-        """Encode the values with feedback into a frame."""
-        residuals = [self.residual.data_ptr()]
-        _core.cuda_launch_encode(
-            self.layout,
-            self.values.data_ptr(),
-            FP32,
-            1.0,
-            residuals,
-            residuals,
-            FP32,
-            None,
-            0,
-            0,
-            self.frames[frame].data_ptr(),
-            self._work.data_ptr(),
-            self._stream(),
-        )
-
-    def decode(self) -> None:
-        """Add all frames to the values."""
-        frames = [frame.data_ptr() for frame in self.frames]
-        _core.cuda_launch_decode(
-            self.layout, frames, self.values.data_ptr(), FP32, True, self._work.data_ptr(), self._stream()
-        )
-
-    def _stream(self) -> int:
-        return int(self._torch.cuda.current_stream().cuda_stream)
+def launches(torch: Any, codec: str, effort: Effort, frames: int = 1) -> Launches:
+    """Return those over gradient-like values."""
+    count = effort.mebibytes << 18
+    values = torch.empty(count, device=_gpu_device.DEVICE).normal_(std=1e-3)
+    return Launches(torch, _core.Layout([(count, _core_spec(codec))]), values, frames)
 
 
 def _core_spec(codec: str) -> _core.CodecSpec:
@@ -84,26 +46,22 @@ def _core_spec(codec: str) -> _core.CodecSpec:
     return _core.CodecSpec(name, density=float(parameters)) if parameters else _core.CodecSpec(name)
 
 
-def _up_to_16(size: int) -> int:
-    return -(-size // 16) * 16
-
-
 def _encode(codec: str, effort: Effort) -> Measured:
     """Values and residual are read, the residual and the frame written."""
     torch = torch_and_kernels()
-    buffers = Buffers(torch, codec, effort)
-    must_move = 3 * buffers.values.nbytes + buffers.layout.frame_bytes
-    return against_copy(torch, buffers.encode, must_move, effort)
+    made = launches(torch, codec, effort)
+    must_move = 3 * made.values.nbytes + made.layout.frame_bytes
+    return against_copy(torch, made.encode, must_move, effort)
 
 
 def _decode(codec: str, effort: Effort) -> Measured:
     """The frames and the sum are read once, the sum written once."""
     torch = torch_and_kernels()
-    buffers = Buffers(torch, codec, effort, PEERS)
+    made = launches(torch, codec, effort, PEERS)
     for frame in range(PEERS):
-        buffers.encode(frame)
-    must_move = 2 * buffers.values.nbytes + PEERS * buffers.layout.frame_bytes
-    return against_copy(torch, buffers.decode, must_move, effort)
+        made.encode(frame)
+    must_move = 2 * made.values.nbytes + PEERS * made.layout.frame_bytes
+    return against_copy(torch, partial(made.decode, made.values), must_move, effort)
 
 
 def _reused(effort: Effort) -> Measured:

@@ -46,6 +46,16 @@ public:
 
   // The call after so many more fails, and every later one.
   void fail_after(int calls) { calls_left_ = calls; }
+  // Whether it does nothing of what it is given.
+  void set_paused(bool is_paused) {
+    {
+      const std::lock_guard lock(mutex_);
+      is_paused_ = is_paused;
+    }
+    changed_.notify_all();
+  }
+  // Copies that still read or write memory of the host.
+  int host_copies() const { return host_copies_; }
   // Whether `ready()` has passed.
   void set_ready(bool is_ready) { is_ready_ = is_ready; }
   void* ready() { return &is_ready_; }
@@ -71,10 +81,10 @@ public:
   }
 
   void copy_to_host(std::byte* to, const void* from, std::size_t bytes) override {
-    call([=] { std::memcpy(to, behind(from), bytes); });
+    copy_host([=] { std::memcpy(to, behind(from), bytes); });
   }
   void copy_to_device(std::byte* to, const std::byte* from, std::size_t bytes) override {
-    call([=] { std::memcpy(behind(to), from, bytes); });
+    copy_host([=] { std::memcpy(behind(to), from, bytes); });
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
     call([=] { std::memcpy(behind(to), behind(from), bytes); });
@@ -180,6 +190,15 @@ private:
     queue(std::move(task));
   }
 
+  void copy_host(std::function<void()> copy) {
+    count_call();
+    ++host_copies_;
+    queue([this, copy = std::move(copy)] {
+      copy();
+      --host_copies_;
+    });
+  }
+
   void queue(std::function<void()> task) {
     {
       const std::lock_guard lock(mutex_);
@@ -192,7 +211,7 @@ private:
     const thinwire::FloatEnvironment environment;
     std::unique_lock lock(mutex_);
     while (!ended_) {
-      changed_.wait(lock, [this] { return !tasks_.empty(); });
+      changed_.wait(lock, [this] { return !is_paused_ && !tasks_.empty(); });
       const std::function<void()> task = std::move(tasks_.front());
       tasks_.pop_front();
       is_busy_ = true;
@@ -210,12 +229,13 @@ private:
   std::atomic<int> calls_left_ = -1; // -1: any number
   std::atomic<bool> is_ready_ = true;
   std::atomic<Mark> passed_ = 0;
+  std::atomic<int> host_copies_ = 0;
   Mark marks_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
   std::set<std::byte*> memory_;
-  bool is_busy_ = false, ended_ = false;
+  bool is_busy_ = false, is_paused_ = false, ended_ = false;
   std::thread thread_;
 };
 
