@@ -27,8 +27,7 @@ def cases() -> list[Case]:
             Case(f"{name} decode + accumulate, {PEERS} peers", COPY, 0.75, partial(_decode, name))
             for name in BLOCK_CODECS
         ),
-        Case("topk 1 % + feedback, fresh threshold", COPY, 0.35, partial(_encode, TOPK)),
-        Case("topk 1 % + feedback, threshold reused", COPY, 0.5, _reused),
+        Case("topk 1 % + feedback", COPY, 0.5, partial(_encode, TOPK)),
         Case("fingerprint: cut + BLAKE3", f"{FINGERPRINT_BYTES_PER_S / 1e9:g} GB/s", 1.0, _fingerprint),
         Case("all-reduce raw over CUDA IPC, 2 ranks", COPY, 0.5, _ipc),
     ]
@@ -62,11 +61,6 @@ def _decode(codec: str, effort: Effort) -> Measured:
         made.encode(frame)
     must_move = 2 * made.values.nbytes + PEERS * made.layout.frame_bytes
     return against_copy(torch, partial(made.decode, made.values), must_move, effort)
-
-
-def _reused(effort: Effort) -> Measured:
-    torch_and_kernels()
-    raise LeftOut("the encoder takes no threshold of an earlier step")
 
 
 def _ipc(effort: Effort) -> Measured:

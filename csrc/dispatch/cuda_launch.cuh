@@ -59,6 +59,13 @@ public:
     atomicOr(address, mask);
   }
 
+  static __device__ __forceinline__ std::uint64_t take(std::uint64_t* counter, std::uint64_t n) {
+    unsigned long long before = 0;
+    if (threadIdx.x % kWarp == 0)
+      before = atomicAdd(reinterpret_cast<unsigned long long*>(counter), n);
+    return __shfl_sync(kAll, before, 0);
+  }
+
   template <class Fn> __device__ __forceinline__ void tally(std::uint32_t* bins, Fn f) const {
     const unsigned lane = threadIdx.x % kWarp;
     const std::uint32_t bin = f(lane);

@@ -9,6 +9,7 @@
 //   agreed(each)          the value, where all lanes have the same
 //   ballot(f)             bit j is f(j)
 //   add(address, value), set_bits(address, mask)    atomic
+//   take(counter, n)      adds n to the counter, once for the warp, atomically; what it was before
 //   tally(bins, f)        adds one to bins[f(lane)] for every lane, atomically; none for kNowhere
 //   last_of(counter, n)   whether this warp is the last of n to ask; that one sees what the others
 //                         had written before they asked. The counter starts from zero

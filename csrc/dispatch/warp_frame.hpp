@@ -5,7 +5,8 @@
 #include "dispatch/warp_basis.hpp"
 #include "dispatch/warp_cast.hpp"
 #include "dispatch/warp_launch.hpp"
-#include "dispatch/warp_topk.hpp"
+#include "dispatch/warp_topk_decode.hpp"
+#include "dispatch/warp_topk_encode.hpp"
 
 #include <span>
 
@@ -43,9 +44,10 @@ void run_topk(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& ite
   runner.run(ClearTopK{}, items);
   runner.run(FindThreshold<0>{}, items);
   runner.run(FindThreshold<1>{}, items);
-  runner.run(TallyEntries{}, items);
-  for_each_values(
-      items, [&]<TopKValues V>(const auto& some) { runner.run(WriteGroups<V>{nonfinite}, some); });
+  for_each_values(items, [&]<TopKValues V>(const auto& some) {
+    runner.run(TakeEntries<V>{nonfinite}, some);
+    runner.run(PlaceEntries<V>{nonfinite}, some);
+  });
 }
 
 template <class Launcher>
@@ -101,10 +103,14 @@ void decode_items(Runner<Launcher>& runner, const std::vector<Item<DecodeArgs>>&
   });
 }
 
-// Working memory of a segment: what topk needs for each frame of those decoded together, then what
-// a basis does.
-inline std::size_t topk_work_bytes(const Segment& segment) {
-  return segment.codec.has_density() ? topk_work_bytes(segment.count) : 0;
+// Working memory of a segment: what topk needs for each frame of those decoded together, or to
+// encode one, then what a basis does.
+inline std::size_t topk_work_bytes(const Segment& segment, std::size_t frames) {
+  if (!segment.codec.has_density())
+    return 0;
+  const std::size_t of_frame = topk_work_bytes(segment.count);
+  return std::max(frames * of_frame,
+                  of_frame + topk_aside_bytes(segment.count, segment.codec.density));
 }
 
 inline std::size_t coefficient_work_bytes(const Segment& segment) {
@@ -112,7 +118,7 @@ inline std::size_t coefficient_work_bytes(const Segment& segment) {
 }
 
 inline std::size_t work_bytes(const Segment& segment, std::size_t frames) {
-  const std::size_t topk = frames * topk_work_bytes(segment);
+  const std::size_t topk = topk_work_bytes(segment, frames);
   if (segment.basis.rank == 0)
     return topk;
   return topk + coefficient_work_bytes(segment) + align16(segment.count * sizeof(float));
@@ -144,8 +150,8 @@ struct BasisWork {
   float *coefficients, *rest;
 };
 
-inline BasisWork basis_work(const Segment& segment, std::byte* work) {
-  std::byte* coefficients = work + topk_work_bytes(segment);
+inline BasisWork basis_work(const Segment& segment, std::byte* work, std::size_t frames) {
+  std::byte* coefficients = work + topk_work_bytes(segment, frames);
   return {reinterpret_cast<float*>(coefficients),
           reinterpret_cast<float*>(coefficients + coefficient_work_bytes(segment))};
 }
@@ -167,7 +173,7 @@ inline FrameItems<EncodeArgs, basis::RowArgs> encode_items_of(const Layout& layo
     const Segment& segment = layout.segments()[i];
     EncodeArgs args = encode_args(layout, i, values, key, step, payload);
     if (segment.basis.rank != 0) {
-      const auto [coefficients, rest] = basis_work(segment, work);
+      const auto [coefficients, rest] = basis_work(segment, work, 1);
       items.bases.push_back(
           {{input_args(args, 0, args.n, rest), segment.basis, coefficients, args.payload},
            nullptr});
@@ -189,7 +195,7 @@ inline FrameItems<DecodeArgs, basis::SumArgs> decode_items_of(const Layout& layo
     const Segment& segment = layout.segments()[i];
     DecodeArgs args = decode_args(layout, i, payload, out, dtype, accumulate);
     if (segment.basis.rank != 0) {
-      const auto [coefficients, rest] = basis_work(segment, work);
+      const auto [coefficients, rest] = basis_work(segment, work, frames);
       items.bases.push_back({{args, segment.basis, coefficients, rest}, nullptr});
       args = rest_args(segment.basis, args, rest);
       args.accumulate = false; // basis::Add does that

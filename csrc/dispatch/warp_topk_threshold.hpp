@@ -4,7 +4,9 @@
 // eleven bits, and its last warp finds in which of these bins the threshold falls; the second does
 // the same with the next eleven bits of the values in that bin. Both read the sample: every value
 // up to 2^16 of them, one in 64 of many, so 2 * (4 + 4) / 64 bytes a value of an fp32 tensor with a
-// residual; some 20 instructions for each value of the sample.
+// residual; some 20 instructions for each value of the sample. This is so little that nothing is
+// kept from one step to the next: a threshold of an earlier step would have to be checked against
+// the same sample, as the bytes of a frame are the same wherever it is made.
 #pragma once
 
 #include "dispatch/warp_kernel.hpp"
@@ -20,11 +22,11 @@ THINWIRE_HD std::size_t topk_spans(std::size_t n) { return ceil_div(topk_groups(
 // The first part of a segment's working memory; the ordinals follow.
 struct TopKWork {
   std::uint32_t bins[2][TopK::kBins];
-  std::uint32_t counted[2]; // chunks of the sample
+  std::uint32_t counted[2]; // units
   std::uint32_t prefix;     // the threshold's leading bits
   std::uint32_t bound;      // the threshold
   std::uint64_t rank;       // of the threshold among those that share the bits found so far, from 1
-  std::uint64_t padding;
+  std::uint64_t set_aside;  // entries that asked for room; see TopKAside
 };
 
 // For each span the number of its entries, for each group the number since its span's start; and
@@ -56,6 +58,50 @@ THINWIRE_TEAM TopKOrdinals topk_ordinals(std::byte* work, std::size_t n) {
   auto* of_spans = reinterpret_cast<std::uint64_t*>(work + topk_clear_bytes(n));
   return {topk_groups(n), of_spans, reinterpret_cast<std::uint32_t*>(of_spans + topk_spans(n)),
           done};
+}
+
+// How many entries come before the span that a group is in.
+template <class Team>
+THINWIRE_TEAM std::size_t entries_before(const Team& team, const TopKOrdinals& ordinals,
+                                         std::size_t group) {
+  const std::size_t span = group / kSpan;
+  const auto before = team.lanes([&](unsigned lane) {
+    std::uint64_t sum = 0;
+    for (std::size_t i = lane; i < span; i += kWarp)
+      sum += ordinals.of_spans[i];
+    return sum;
+  });
+  return total(team, before);
+}
+
+// Entries that were taken, and not written yet: a group's lie together, in order. There is room for
+// as many as a frame holds.
+struct TopKAside {
+  struct Group {
+    std::uint64_t first; // kNoRoom: the group has not been taken
+    std::uint32_t entries, padding;
+  };
+  static constexpr std::uint64_t kNoRoom = ~std::uint64_t{0};
+
+  Group* groups;
+  float* values;
+  std::uint16_t* places; // in the group
+};
+
+THINWIRE_HD std::size_t topk_aside_bytes(std::size_t n, std::uint32_t millionths) {
+  const std::size_t room = TopK::capacity(n, millionths);
+  return topk_groups(n) * sizeof(TopKAside::Group) + align16(room * sizeof(float)) +
+         align16(room * sizeof(std::uint16_t));
+}
+
+// They lie behind the ordinals.
+THINWIRE_TEAM TopKAside topk_aside(std::byte* work, const EncodeArgs& a) {
+  auto* groups = reinterpret_cast<TopKAside::Group*>(work + topk_work_bytes(a.n));
+  auto* values = reinterpret_cast<float*>(groups + topk_groups(a.n));
+  const std::size_t room = TopK::capacity(a.n, a.spec.density);
+  return {groups, values,
+          reinterpret_cast<std::uint16_t*>(reinterpret_cast<std::byte*>(values) +
+                                           align16(room * sizeof(float)))};
 }
 
 // Zeroes the payload and what of the working memory has to be, 16 bytes at a time.
@@ -92,29 +138,64 @@ private:
   }
 };
 
-// One unit is one chunk of the sample.
-template <int kLevel> struct FindThreshold : NoScratch {
+// One unit is some chunks of the sample. Their bins are counted in the scratch first: values that
+// are alike meet in few of them, and the memory's atomic additions to one address wait for each
+// other.
+template <int kLevel> struct FindThreshold {
   static THINWIRE_HD std::size_t units(const EncodeArgs& a) {
-    return a.n == 0 ? 0 : topk_sample(a.n, a.spec.density, a.step).chunks;
+    return a.n == 0 ? 0 : ceil_div(topk_sample(a.n, a.spec.density, a.step).chunks, kChunks);
   }
+  static THINWIRE_HD std::size_t scratch(const EncodeArgs&) { return TopK::kBins; }
 
   template <class Team>
   THINWIRE_TEAM void operator()(const Team& team, const Item<EncodeArgs>& item, std::size_t unit,
-                                float*) const {
+                                float* scratch) const {
     const EncodeArgs& a = item.args;
     TopKWork& work = topk_work(item.work);
     const TopKSample sample = topk_sample(a.n, a.spec.density, a.step);
-    const std::size_t at = (sample.phase + unit * sample.stride) * TopK::kSampleChunk,
-                      end = smaller(a.n, at + TopK::kSampleChunk);
-    for (std::size_t i = at; i < end; i += kWarp)
-      team.tally(work.bins[kLevel], [&](unsigned lane) {
-        return i + lane < end ? bin_of(magnitude(value(a, i + lane)), work.prefix) : kNowhere;
-      });
-    if (team.last_of(&work.counted[kLevel], sample.chunks))
+    auto* bins = reinterpret_cast<std::uint32_t*>(scratch);
+    each(team, TopK::kBins, [=](std::size_t i) { bins[i] = 0; });
+    count(team, a, sample, unit * kChunks, work.prefix, bins);
+    each(team, TopK::kBins, [&](std::size_t i) {
+      if (bins[i] != 0)
+        team.add(&work.bins[kLevel][i], bins[i]);
+    });
+    if (team.last_of(&work.counted[kLevel], units(a)))
       pick(team, work, kLevel == 0 ? sample.rank : work.rank);
   }
 
 private:
+  static constexpr unsigned kQuads = 4, // of a lane
+      kLanesOfChunk = TopK::kSampleChunk / kQuad, kChunks = kQuads * kWarp / kLanesOfChunk;
+
+  // Counts the chunks of a unit, from number `first` of the sample on.
+  template <class Team>
+  static THINWIRE_TEAM void count(const Team& team, const EncodeArgs& a, const TopKSample& sample,
+                                  std::size_t first, std::uint32_t prefix, std::uint32_t* bins) {
+    const auto at = [&](unsigned lane, unsigned k) {
+      const std::size_t chunk = first + (k * kWarp + lane) / kLanesOfChunk;
+      const std::size_t found = (sample.phase + chunk * sample.stride) * TopK::kSampleChunk +
+                                kQuad * (lane % kLanesOfChunk);
+      return chunk < sample.chunks ? found : a.n;
+    };
+    auto quads = team.lanes([&](unsigned lane) {
+      Quads<kQuads> found;
+      THINWIRE_UNROLL
+      for (unsigned k = 0; k < kQuads; ++k)
+        found.q[k] = values<1, false>(a, at(lane, k), a.n, 0).q[0];
+      return found;
+    });
+    THINWIRE_UNROLL
+    for (unsigned k = 0; k < kQuads; ++k) {
+      THINWIRE_UNROLL
+      for (unsigned j = 0; j < kQuad; ++j)
+        team.tally(bins, [&](unsigned lane) {
+          return at(lane, k) + j < a.n ? bin_of(magnitude(team.own(quads, lane).q[k].v[j]), prefix)
+                                       : kNowhere;
+        });
+    }
+  }
+
   static THINWIRE_TEAM std::uint32_t bin_of(std::uint32_t size, std::uint32_t prefix) {
     const std::uint32_t leading = size >> TopK::kLeadingShift;
     if constexpr (kLevel == 0)

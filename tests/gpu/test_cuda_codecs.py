@@ -140,6 +140,17 @@ def test_topk_rows_that_are_full_and_a_cap_that_is_reached(density, coded):
             check_encoding(layout, x, FP32, residuals=[np.zeros_like(x)])
 
 
+@pytest.mark.parametrize("coded", ["sign", "int8", "fp16"])
+def test_topk_with_a_sample_that_misleads(coded):
+    """The sample of an odd step sees none of the great values, half as many again as a frame holds."""
+    i = np.arange(140_000)
+    great = (i // 64 % 2 == 0) & (i % 37 == 5)
+    x = (values("cubes", i.size, seed=4) * np.where(great, 1, 2.0**-20)).astype(np.float32)
+    layout = single("topk", {"density": 0.01, "values": coded}, i.size)
+    for mode in ("in place", "apart"):
+        check_encoding(layout, x, FP32, header=_core.Header(step=1), residuals=[np.zeros_like(x)], mode=mode)
+
+
 @pytest.mark.parametrize("n", [65536, 65537, 131072 + 65, 1024 * 1024 + 1, 64 * 65536 + 1])
 def test_topk_samples_by_step_and_counts_across_spans(n):
     x, layout = values("cubes", n, seed=4), single("topk", {}, n)

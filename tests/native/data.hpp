@@ -4,6 +4,7 @@
 
 #include "codec/math.hpp"
 #include "codec/spec.hpp"
+#include "codec/topk.hpp"
 
 #include <array>
 #include <bit>
@@ -72,7 +73,8 @@ inline std::string hex(std::span<const std::byte> bytes) {
   return text;
 }
 
-enum class Kind { ordinary, tiny, huge, zeros, ties, sparse, special, any_bits };
+// Of `even_chunks`, great values are in every other chunk of topk's sample alone, beside some NaN.
+enum class Kind { ordinary, tiny, huge, zeros, ties, sparse, special, any_bits, even_chunks };
 inline constexpr Kind kKinds[] = {Kind::ordinary, Kind::tiny,   Kind::huge,    Kind::zeros,
                                   Kind::ties,     Kind::sparse, Kind::special, Kind::any_bits};
 
@@ -98,6 +100,10 @@ inline float value(Kind kind, std::size_t index, Random& random) {
                                 : u;
   case Kind::any_bits:
     return thinwire::bits_float(static_cast<std::uint32_t>(random.next()));
+  case Kind::even_chunks:
+    return index % 9001 == 5 ? thinwire::bits_float(0xffc12345)
+           : index / thinwire::TopK::kSampleChunk % 2 == 0 && index % 37 == 5 ? u
+                                                                              : u * 0x1p-20f;
   }
   return 0;
 }

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <type_traits>
+#include <utility>
 
 namespace emulation {
 
@@ -58,6 +59,10 @@ public:
   static void add(std::uint32_t* address, std::uint32_t value) { *address += value; }
   static void add(std::uint64_t* address, std::uint64_t value) { *address += value; }
   static void set_bits(std::uint32_t* address, std::uint32_t mask) { *address |= mask; }
+
+  static std::uint64_t take(std::uint64_t* counter, std::uint64_t n) {
+    return std::exchange(*counter, *counter + n);
+  }
 
   template <class Fn> void tally(std::uint32_t* bins, Fn f) const {
     lanes([&](unsigned lane) {

@@ -85,4 +85,15 @@ TEST(topk_with_more_candidates_than_room) {
       }
 }
 
+// The sample of an odd step sees none of the great values, half as many again as a frame holds:
+// groups find no room for their entries, or lie beyond what is sent.
+TEST(topk_with_a_sample_that_misleads) {
+  for (const char* coded : {"sign", "int8", "fp16"})
+    for (std::uint64_t step : {1u, 3u, 5u, 7u, 9u, 11u, 13u}) {
+      check::context = std::string(coded) + " step=" + std::to_string(step);
+      check_case(Layout(2 * TopK::kSampleAll + 9000, CodecSpec::make("topk", 0, "", 0.01, coded)),
+                 case_of(Kind::even_chunks, step));
+    }
+}
+
 } // namespace
