@@ -41,6 +41,7 @@ SANITIZED = (
     "tests/gpu/test_cuda_codecs.py::test_topk_rows_that_are_full_and_a_cap_that_is_reached",
     "tests/gpu/test_cuda_codecs.py::test_topk_with_a_sample_that_misleads",
     "tests/gpu/test_cuda_basis.py::test_dtypes_scales_and_held_segments",
+    "tests/gpu/test_cuda_basis.py::test_frames_are_added_in_their_order",
     "tests/gpu/test_cuda_basis.py::test_lessons_of_special_values",
     "tests/gpu/test_cuda_hook.py::test_a_stream_of_the_callers_own",
     "tests/gpu/test_launches.py::test_frames_are_added_in_their_order",

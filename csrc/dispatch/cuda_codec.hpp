@@ -23,8 +23,8 @@ void decode_payload(const Layout& layout, const std::byte* frame, void* out, DTy
                     bool accumulate, std::byte* work, Stream stream);
 
 // Decodes frames one after another, the first as `accumulate` says, the others added to it, in one
-// pass over `out` for every 32 of them (rotated blocks, and layouts with a shared basis, take one a
-// frame): the bits of as many calls of decode_payload(). `work` has work_bytes(layout,
+// pass over `out` for every 32 of them (every 4 where the layout has a shared basis; rotated blocks
+// take one a frame): the bits of as many calls of decode_payload(). `work` has work_bytes(layout,
 // frames.size()). The span is not read after the call.
 void decode_payloads(const Layout& layout, std::span<const std::byte* const> frames, void* out,
                      DType dtype, bool accumulate, std::byte* work, Stream stream);

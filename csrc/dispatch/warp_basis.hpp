@@ -2,8 +2,13 @@
 // in the order in which they run.
 //
 // Encoding: project the rows, code the coefficients, take what these stand for from the values;
-// then the codec's kernels over the rest. Decoding: the codec's kernels, read the coefficients, add
-// what they stand for.
+// then the codec's kernels over the rest. Of an fp32 matrix with a residual 16 bytes a value are
+// read for this and 4 written, beside what the codec moves of an fp32 tensor that has only a
+// residual to write; what must move is 12 and the payload. Operations: 4 a value and vector.
+//
+// Decoding: the codec's kernels, one frame apart from the other, read the coefficients, add what
+// they stand for. Of p frames 8 p bytes a value for their rests, 4 for the sum and 4 more to
+// accumulate; what must move is the payloads and the sum. Operations: 2 a value, vector and frame.
 #pragma once
 
 #include "dispatch/basis_codec.hpp"
@@ -16,6 +21,8 @@ using thinwire::kGroupRows; // topk has groups too
 // Rows that a warp takes together, so that it reads a vector once for all of them.
 inline constexpr std::size_t kTileRows = 4;
 static_assert(kGroupRows % kTileRows == 0);
+// Frames that are decoded in one pass; the rest of each takes four bytes a value.
+inline constexpr std::size_t kFramesAtOnce = 4;
 // Columns of such a tile, where columns do not depend on each other.
 inline constexpr std::size_t kTileColumns = 512;
 
@@ -28,12 +35,13 @@ struct RowArgs {
   std::uint8_t* payload; // of the coefficients; null where they do not travel
 };
 
-// The rest as the codec decoded it, and where its sum with the part along the basis goes.
+// The rests of frames as the codec decoded them, and where their sums with the parts along the
+// basis go. Those of the next frame lie behind those of one.
 struct SumArgs {
-  DecodeArgs whole;
+  DecodeArgs whole; // its payload: the first frame's
   Basis basis;
   float* coefficients; // as in RowArgs
-  const float* rest;
+  const float* rests;
 };
 
 THINWIRE_HD constexpr std::size_t rows_in(const Basis& basis, std::size_t values) {
@@ -44,6 +52,10 @@ THINWIRE_HD constexpr std::size_t groups_in(const Basis& basis, std::size_t valu
 }
 THINWIRE_HD constexpr std::size_t coefficients_in(const Basis& basis, std::size_t values) {
   return groups_in(basis, values) * basis.rank * kGroupRows;
+}
+// Floats from one frame's rest to the next one's.
+THINWIRE_HD constexpr std::size_t rest_stride(std::size_t values) {
+  return align16(values * sizeof(float)) / sizeof(float);
 }
 // Where a row's coefficient along the first vector lies; that along the next is kGroupRows behind.
 THINWIRE_HD constexpr std::size_t coefficient_at(const Basis& basis, std::size_t row) {
@@ -195,15 +207,22 @@ struct CodeGroups {
   }
 };
 
-// One unit is a group.
+// One unit is a group of one frame.
 struct ReadGroups : NoScratch {
-  static THINWIRE_HD std::size_t units(const SumArgs& a) { return groups_in(a.basis, a.whole.n); }
+  Frames frames;
+
+  std::size_t units(const SumArgs& a) const {
+    return frames.count() * groups_in(a.basis, a.whole.n);
+  }
 
   template <class Team>
-  THINWIRE_TEAM void operator()(const Team& team, const Item<SumArgs>& item, std::size_t group,
+  THINWIRE_TEAM void operator()(const Team& team, const Item<SumArgs>& item, std::size_t unit,
                                 float* scratch) const {
     const SumArgs& a = item.args;
-    read_group(team, a.basis.rank, group, a.whole.payload, a.coefficients, scratch);
+    const std::size_t groups = groups_in(a.basis, a.whole.n), frame = unit / groups;
+    read_group(team, a.basis.rank, unit % groups,
+               frames.payload(a.whole.payload, static_cast<unsigned>(frame)),
+               a.coefficients + frame * coefficients_in(a.basis, a.whole.n), scratch);
   }
 };
 
@@ -276,8 +295,11 @@ struct Subtract : NoScratch {
   }
 };
 
-// The rest, or `out` plus that, and what the coefficients stand for. One unit is a tile.
+// For each frame its rest, or the sum plus that, and what its coefficients stand for. One unit is a
+// tile.
 struct Add : NoScratch {
+  unsigned frames;
+
   static THINWIRE_HD std::size_t units(const SumArgs& a) {
     return tiles_in(a.basis, rows_in(a.basis, a.whole.n));
   }
@@ -289,15 +311,26 @@ struct Add : NoScratch {
     const DecodeArgs& whole = a.whole;
     with_dtype(whole.dtype, [&]<DType D>() {
       each_column(team, a.basis, rows_in(a.basis, whole.n), tile, [&](TileColumn column) {
-        column.each([&](std::size_t i, F& v) {
-          v = F::splat(a.rest[i]);
-          if (whole.accumulate)
-            v = canonical(load<D>(whole.out, i) + v);
-        });
-        expand<false>(a.basis, a.coefficients, column);
-        column.each([&](std::size_t i, F& v) { store<D>(whole.out, i, canonical(v)); });
+        if (whole.accumulate)
+          column.each([&](std::size_t i, F& v) { v = load<D>(whole.out, i); });
+        for (unsigned f = 0; f < frames; ++f)
+          add<D>(a, f, column);
+        column.each([&](std::size_t i, F& v) { store<D>(whole.out, i, v); });
       });
     });
+  }
+
+private:
+  // The bits are those of a sum that was stored to `out`, and read again.
+  template <DType D>
+  static THINWIRE_TEAM void add(const SumArgs& a, unsigned frame, TileColumn& column) {
+    const bool added = a.whole.accumulate || frame != 0;
+    const float* rest = a.rests + frame * rest_stride(a.whole.n);
+    column.each([&](std::size_t i, F& v) {
+      v = added ? canonical(v + F::splat(rest[i])) : F::splat(rest[i]);
+    });
+    expand<false>(a.basis, a.coefficients + frame * coefficients_in(a.basis, a.whole.n), column);
+    column.each([&](std::size_t, F& v) { v = stored<D>(canonical(v)); });
   }
 };
 

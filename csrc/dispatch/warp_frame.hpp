@@ -121,54 +121,58 @@ inline std::size_t work_bytes(const Segment& segment, std::size_t frames) {
   const std::size_t topk = topk_work_bytes(segment, frames);
   if (segment.basis.rank == 0)
     return topk;
-  return topk + coefficient_work_bytes(segment) + align16(segment.count * sizeof(float));
+  return topk + frames * (coefficient_work_bytes(segment) +
+                          basis::rest_stride(segment.count) * sizeof(float));
 }
 
-// How many frames are decoded in one pass. Parts along a basis are added frame by frame.
+// How many frames are decoded in one pass. Beside a basis, each takes working memory as large as
+// the values.
 inline std::size_t frames_at_once(const Layout& layout, std::size_t frames) {
+  std::size_t most = kMostFrames;
   for (const Segment& segment : layout.segments())
     if (segment.basis.rank != 0)
-      return 1;
-  return std::min<std::size_t>(frames, kMostFrames);
+      most = basis::kFramesAtOnce;
+  return std::min(frames, most);
 }
 
-inline std::size_t table_bytes(const Layout& layout) {
+inline std::size_t table_bytes(const Layout& layout, std::size_t frames) {
   return table_bytes<EncodeArgs, DecodeArgs, basis::RowArgs, basis::SumArgs>(
-      layout.segments().size());
+      layout.segments().size() * frames);
 }
 
-// Of a frame: a table of the segments, then theirs one after another.
+// Of frames: a table of the segments, then theirs one after another.
 inline std::size_t work_bytes(const Layout& layout, std::size_t frames = 1) {
-  std::size_t bytes = table_bytes(layout);
+  const std::size_t some = frames_at_once(layout, frames);
+  std::size_t bytes = table_bytes(layout, some);
   for (const Segment& segment : layout.segments())
-    bytes += work_bytes(segment, frames_at_once(layout, frames));
+    bytes += work_bytes(segment, some);
   return bytes;
 }
 
-// The working memory of a segment with a basis.
+// The working memory of a segment with a basis: of each frame the coefficients, then of each the
+// rest.
 struct BasisWork {
-  float *coefficients, *rest;
+  float *coefficients, *rests;
 };
 
 inline BasisWork basis_work(const Segment& segment, std::byte* work, std::size_t frames) {
   std::byte* coefficients = work + topk_work_bytes(segment, frames);
   return {reinterpret_cast<float*>(coefficients),
-          reinterpret_cast<float*>(coefficients + coefficient_work_bytes(segment))};
+          reinterpret_cast<float*>(coefficients + frames * coefficient_work_bytes(segment))};
 }
 
 // What the codecs' kernels have to do, one item a segment, and what those of the basis have to do
-// before or after, one item a segment that has one.
-template <class Args, class BasisArgs> struct FrameItems {
-  std::vector<Item<Args>> codecs;
-  std::vector<Item<BasisArgs>> bases;
+// before, one item a segment that has one.
+struct EncodeItems {
+  std::vector<Item<EncodeArgs>> codecs;
+  std::vector<Item<basis::RowArgs>> bases;
 };
 
-inline FrameItems<EncodeArgs, basis::RowArgs> encode_items_of(const Layout& layout,
-                                                              const FrameValues& values,
-                                                              std::uint64_t key, std::uint64_t step,
-                                                              std::byte* payload, std::byte* work) {
-  FrameItems<EncodeArgs, basis::RowArgs> items;
-  work += table_bytes(layout);
+inline EncodeItems encode_items_of(const Layout& layout, const FrameValues& values,
+                                   std::uint64_t key, std::uint64_t step, std::byte* payload,
+                                   std::byte* work) {
+  EncodeItems items;
+  work += table_bytes(layout, 1);
   for (std::size_t i = 0; i < layout.segments().size(); ++i) {
     const Segment& segment = layout.segments()[i];
     EncodeArgs args = encode_args(layout, i, values, key, step, payload);
@@ -185,23 +189,35 @@ inline FrameItems<EncodeArgs, basis::RowArgs> encode_items_of(const Layout& layo
   return items;
 }
 
-inline FrameItems<DecodeArgs, basis::SumArgs> decode_items_of(const Layout& layout,
-                                                              const std::byte* payload, void* out,
-                                                              DType dtype, bool accumulate,
-                                                              std::byte* work, std::size_t frames) {
-  FrameItems<DecodeArgs, basis::SumArgs> items;
-  work += table_bytes(layout);
+// The same for frames decoded together. The rests beside a basis are decoded apart, one item a
+// segment and frame, since what the coefficients stand for is added between them.
+struct DecodeItems {
+  std::vector<Item<DecodeArgs>> codecs, rests;
+  std::vector<Item<basis::SumArgs>> bases;
+};
+
+inline DecodeItems decode_items_of(const Layout& layout, const Frames& frames,
+                                   const std::byte* payload, void* out, DType dtype,
+                                   bool accumulate, std::byte* work) {
+  DecodeItems items;
+  work += table_bytes(layout, frames.count());
   for (std::size_t i = 0; i < layout.segments().size(); ++i) {
     const Segment& segment = layout.segments()[i];
-    DecodeArgs args = decode_args(layout, i, payload, out, dtype, accumulate);
-    if (segment.basis.rank != 0) {
-      const auto [coefficients, rest] = basis_work(segment, work, frames);
-      items.bases.push_back({{args, segment.basis, coefficients, rest}, nullptr});
-      args = rest_args(segment.basis, args, rest);
-      args.accumulate = false; // basis::Add does that
+    const DecodeArgs args = decode_args(layout, i, payload, out, dtype, accumulate);
+    if (segment.basis.rank == 0) {
+      items.codecs.push_back({args, work});
+    } else {
+      const auto [coefficients, rests] = basis_work(segment, work, frames.count());
+      items.bases.push_back({{args, segment.basis, coefficients, rests}, nullptr});
+      for (unsigned f = 0; f < frames.count(); ++f) {
+        DecodeArgs rest =
+            rest_args(segment.basis, args, rests + f * basis::rest_stride(segment.count));
+        rest.payload += frames.from_first[f];
+        rest.accumulate = false; // basis::Add does that
+        items.rests.push_back({rest, work + f * topk_work_bytes(segment.count)});
+      }
     }
-    items.codecs.push_back({args, work});
-    work += work_bytes(segment, frames);
+    work += work_bytes(segment, frames.count());
   }
   return items;
 }
@@ -232,11 +248,13 @@ void decode_payloads(Launcher& launcher, const Layout& layout,
   Runner runner(launcher, work);
   while (!frames.empty()) {
     const auto some = frames.first(frames_at_once(layout, frames.size()));
-    const auto items =
-        decode_items_of(layout, some[0] + kHeaderBytes, out, dtype, accumulate, work, some.size());
-    decode_items(runner, items.codecs, frames_of(some));
-    runner.run(basis::ReadGroups{}, items.bases);
-    runner.run(basis::Add{}, items.bases);
+    const Frames together = frames_of(some);
+    const DecodeItems items =
+        decode_items_of(layout, together, some[0] + kHeaderBytes, out, dtype, accumulate, work);
+    decode_items(runner, items.codecs, together);
+    decode_items(runner, items.rests, frames_of(some.first(1)));
+    runner.run(basis::ReadGroups{{}, together}, items.bases);
+    runner.run(basis::Add{{}, together.count()}, items.bases);
     frames = frames.subspan(some.size());
     accumulate = true;
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import core_calls
@@ -13,6 +14,7 @@ from gpu import device_calls
 from gpu.device_calls import Guarded, current_stream, needs_gpu, torch
 from support import BF16, DTYPES, FP32, Array, label, same_bits, store
 from thinwire import InvalidArgument, _core
+from thinwire.bench._gpu_launches import Launches
 from thinwire.ddp.base_program import Lesson
 from thinwire.ddp.bases import MatrixBasis
 from thinwire.ddp.pending import Pending
@@ -103,6 +105,27 @@ def check_frame(
         _, decoded = device_calls.decode(layout(1), want.frame, before, to, accumulate=accumulate)
         assert same_bits(decoded, expected)
     assert all(v is None or v.device.unchanged() for _, _, v in segments)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("name", ["int8", "int4", "sign1", "topk", "bf16"])
+def test_frames_are_added_in_their_order(name: str, accumulate: bool) -> None:
+    """More of them than are decoded in one pass."""
+    rows, columns, peers = 65, 50, 5
+    vectors = Vectors.first(columns, rank=4)
+    layouts = [
+        _core.Layout([(rows * columns, spec(name, {}), native), (37, spec("int4", {}))], PLAN_ID)
+        for native in vectors.natives()
+    ]
+    x = [values("cubes", layouts[0].count, seed=seed) for seed in range(peers + 1)]
+    launches = Launches(torch, layouts[1], torch.from_numpy(x[peers]).cuda(), frames=peers)
+    want = x[peers]
+    for i in range(peers):
+        frame = core_calls.encode(layouts[0], x[i]).frame
+        launches.frames[i][: len(frame)] = torch.from_numpy(np.frombuffer(frame, np.uint8).copy())
+        want = core_calls.decode(layouts[0], frame, want, accumulate=accumulate or i > 0)[1]
+    launches.decode(launches.values, accumulate)
+    assert same_bits(launches.values.cpu().numpy(), want)
 
 
 @every_codec
