@@ -4,7 +4,9 @@
 // Encoding: project the rows, code the coefficients, take what these stand for from the values;
 // then the codec's kernels over the rest. Of an fp32 matrix with a residual 16 bytes a value are
 // read for this and 4 written, beside what the codec moves of an fp32 tensor that has only a
-// residual to write; what must move is 12 and the payload. Operations: 4 a value and vector.
+// residual to write; what must move is 12 and the payload. The codec's kernels could work the rest
+// out of the values themselves, but they would read each vector for one row where a tile does for
+// four. Operations: 4 a value and vector.
 //
 // Decoding: the codec's kernels, one frame apart from the other, read the coefficients, add what
 // they stand for. Of p frames 8 p bytes a value for their rests, 4 for the sum and 4 more to
@@ -21,10 +23,10 @@ using thinwire::kGroupRows; // topk has groups too
 // Rows that a warp takes together, so that it reads a vector once for all of them.
 inline constexpr std::size_t kTileRows = 4;
 static_assert(kGroupRows % kTileRows == 0);
-// Frames that are decoded in one pass; the rest of each takes four bytes a value.
-inline constexpr std::size_t kFramesAtOnce = 4;
 // Columns of such a tile, where columns do not depend on each other.
 inline constexpr std::size_t kTileColumns = 512;
+// Frames that are decoded in one pass; the rest of each takes four bytes a value.
+inline constexpr std::size_t kFramesAtOnce = 4;
 
 // The rows of a matrix, and in working memory their coefficients: group after group, in the order
 // of the payload, +0 for rows that are not there.

@@ -9,7 +9,7 @@
 // holds, and PlaceEntries gives its residual back what is not sent.
 //
 // Of an fp32 tensor with a residual 8 bytes a value are read and 4 written, besides the payload;
-// for each entry 6 bytes are put aside and read again; with the threshold's sample, 12.5 bytes a
+// for each entry 6 bytes are put aside and read again; with the threshold's sample, 12.4 bytes a
 // value and the payload at 1 %. Some 45 operations a value.
 #pragma once
 
@@ -57,13 +57,13 @@ template <TopKValues V> struct TopKCoding {
   }
 };
 
-// Writes offsets and codes of the entries with ordinals from `first` up to `end`. find(at) says
-// what those from `at` on are, one a lane: an each of PlacedEntry.
 struct PlacedEntry {
   bool is_there;
   std::uint16_t place, code; // the place in its group
 };
 
+// Writes offsets and codes of the entries with ordinals from `first` up to `end`. find(at) says
+// what those from `at` on are, one a lane: an each of PlacedEntry.
 template <TopKValues V, class Team, class Fn>
 THINWIRE_TEAM void write_entries(const Team& team, const EncodeArgs& a, std::size_t first,
                                  std::size_t end, Fn find) {
