@@ -7,7 +7,16 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from thinwire.bench import _cases, _command, _gpu_device, _gpu_hook, _gpu_kernels, _gpu_memory, _report
+from thinwire.bench import (
+    _cases,
+    _command,
+    _gpu_device,
+    _gpu_hook,
+    _gpu_ipc,
+    _gpu_kernels,
+    _gpu_memory,
+    _report,
+)
 from thinwire.bench._cases import Case, LeftOut, Measured
 from thinwire.errors import Error
 
@@ -54,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 def chosen(only: list[str] | None) -> list[Case]:
     """All cases, or those with one of the texts."""
-    return _cases.matching([*_gpu_kernels.cases(), *_gpu_memory.cases(), *_gpu_hook.cases()], only)
+    modules = (_gpu_kernels, _gpu_memory, _gpu_hook, _gpu_ipc)
+    return _cases.matching([case for module in modules for case in module.cases()], only)
 
 
 def guarded(case: Case, failures: list[str]) -> Case:

@@ -13,10 +13,13 @@ namespace {
 // An engine and its collectives: one rank of a group.
 class Rank {
 public:
-  Rank(int rank, int ranks, double timeout, const NetworkOptions& network)
+  Rank(int rank, int ranks, double timeout, const NetworkOptions& network, bool cuda_ipc)
       : rank_(rank), ranks_(ranks), process_(::getpid()),
-        engine_(
-            new Engine({.rank = rank, .ranks = ranks, .timeout = timeout, .network = network})) {}
+        engine_(new Engine({.rank = rank,
+                            .ranks = ranks,
+                            .timeout = timeout,
+                            .network = network,
+                            .window_bytes = cuda_ipc ? EngineOptions{}.window_bytes : 0})) {}
   // In the child of a fork there is no thread to join, and the locks are in no known state.
   ~Rank() {
     if (::getpid() != process_)
@@ -67,9 +70,11 @@ NetworkOptions make_network(const std::vector<std::string>& interfaces, std::pai
           .timeout = timeout};
 }
 
-py::dict link_stats(int peer, const LinkStats& link) {
+py::dict link_stats(const PeerStats& stats) {
+  const LinkStats& link = stats.link;
+  const WindowStats& window = stats.window;
   py::dict found;
-  found["peer"] = peer;
+  found["peer"] = stats.peer;
   found["kind"] = link.kind;
   found["detail"] = link.detail;
   found["sent_bytes"] = link.sent_bytes;
@@ -79,6 +84,8 @@ py::dict link_stats(int peer, const LinkStats& link) {
   found["retransmits"] = link.retransmits;
   found["rtt_seconds"] = link.rtt_seconds;
   found["busy_seconds"] = link.busy_seconds;
+  found["cuda_ipc"] = window.state + (window.reason.empty() ? "" : ": ") + window.reason;
+  found["cuda_ipc_bytes"] = window.bytes;
   return found;
 }
 
@@ -89,8 +96,8 @@ py::dict engine_stats(Rank& rank) {
     stats = rank.engine().stats();
   }
   py::list links;
-  for (const auto& [peer, link] : stats.links)
-    links.append(link_stats(peer, link));
+  for (const PeerStats& peer : stats.links)
+    links.append(link_stats(peer));
   py::dict found;
   found["links"] = links;
   found["stage_seconds"] = stage_seconds(stats.costs);
@@ -197,8 +204,9 @@ void register_device(py::module_& m) {
 
 void register_rank(py::module_& m) {
   py::class_<Rank>(m, "Rank", "One rank of a group, with its progress thread.")
-      .def(py::init<int, int, double, const NetworkOptions&>(), py::arg("rank"), py::arg("ranks"),
-           py::arg("timeout"), py::arg("network"), ReleaseGil())
+      .def(py::init<int, int, double, const NetworkOptions&, bool>(), py::arg("rank"),
+           py::arg("ranks"), py::arg("timeout"), py::arg("network"), py::arg("cuda_ipc"),
+           ReleaseGil())
       .def_property_readonly("address", [](Rank& r) { return r.engine().address(); })
       .def("join", &Rank::join, py::arg("group"), py::arg("peers"), py::arg("kinds"),
            py::arg("neighbours"), py::arg("sites"), ReleaseGil(),

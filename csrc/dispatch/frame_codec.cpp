@@ -36,20 +36,6 @@ std::string mismatch(const char* field, std::uint64_t got, std::uint64_t expecte
          std::to_string(expected);
 }
 
-void check_header(const Layout& layout, const FrameHeader& header) {
-  if (header.codec != layout.codec_id())
-    corrupt_frame(mismatch("its codec", header.codec, layout.codec_id()));
-  if (header.param != layout.param())
-    corrupt_frame(mismatch("its param", header.param, layout.param()));
-  if (header.dtype > static_cast<std::uint8_t>(DType::bf16))
-    corrupt_frame("its dtype " + std::to_string(header.dtype) + " does not exist");
-  if (header.count != layout.count())
-    corrupt_frame(mismatch("its number of values", header.count, layout.count()));
-  if (header.payload_bytes != layout.frame_bytes() - kHeaderBytes)
-    corrupt_frame(
-        mismatch("its payload_bytes", header.payload_bytes, layout.frame_bytes() - kHeaderBytes));
-}
-
 // The decoder trusts counts and offsets, so they are checked first.
 void check_topk(const std::uint8_t* payload, std::size_t n, const CodecSpec& spec) {
   const TopKSections s = topk_sections(n, spec.density, spec.values);
@@ -128,6 +114,27 @@ void check_room(const Layout& layout, std::size_t out_bytes) {
   if (out_bytes < layout.frame_bytes())
     throw InvalidArgument("the frame takes " + std::to_string(layout.frame_bytes()) +
                           " bytes, out has " + std::to_string(out_bytes));
+}
+
+void check_header(const Layout& layout, const FrameHeader& header) {
+  if (header.codec != layout.codec_id())
+    corrupt_frame(mismatch("its codec", header.codec, layout.codec_id()));
+  if (header.param != layout.param())
+    corrupt_frame(mismatch("its param", header.param, layout.param()));
+  if (header.dtype > static_cast<std::uint8_t>(DType::bf16))
+    corrupt_frame("its dtype " + std::to_string(header.dtype) + " does not exist");
+  if (header.count != layout.count())
+    corrupt_frame(mismatch("its number of values", header.count, layout.count()));
+  if (header.payload_bytes != layout.frame_bytes() - kHeaderBytes)
+    corrupt_frame(
+        mismatch("its payload_bytes", header.payload_bytes, layout.frame_bytes() - kHeaderBytes));
+}
+
+bool is_any_payload_valid(const Layout& layout) {
+  return std::none_of(layout.segments().begin(), layout.segments().end(), [](const Segment& s) {
+    return s.codec.has_density() ||
+           (s.codec.has_block() && greatest_byte(s.codec.radix()) != 0xff);
+  });
 }
 
 void check_payload(const Layout& layout, const FrameHeader& header, const std::byte* payload) {

@@ -16,6 +16,11 @@ void check_room(const Layout& layout, std::size_t out_bytes);
 // decode, unless it is aborted.
 FrameHeader check_frame(const Layout& layout, std::span<const std::byte> frame);
 
+// The header of a payload that is never looked at on the host.
+void check_header(const Layout& layout, const FrameHeader& header);
+// Whether such a payload is safe to decode, whatever it holds.
+bool is_any_payload_valid(const Layout& layout);
+
 // The same of a payload whose header was checked by a link, but not against the layout.
 void check_payload(const Layout& layout, const FrameHeader& header, const std::byte* payload);
 

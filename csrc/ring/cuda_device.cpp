@@ -3,6 +3,7 @@
 #include "core/cuda_memory.hpp"
 #include "dispatch/cuda_codec.hpp"
 #include "dispatch/cuda_sums.hpp"
+#include "ring/cuda_sharing.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -116,6 +117,20 @@ public:
   void free(std::byte* memory) noexcept override {
     cuda::forgive(cudaFreeAsync(memory, stream_.get()));
   }
+
+  SharedMemory share(std::size_t bytes) override {
+    use();
+    return cuda::share(bytes);
+  }
+  void unshare(std::byte* memory) noexcept override {
+    settle();
+    cuda::unshare(memory);
+  }
+  const std::byte* open(const std::string& handle, std::size_t bytes) override {
+    use();
+    return cuda::open_shared(handle, bytes);
+  }
+  void close(const std::byte* opened) noexcept override { cuda::close_shared(opened); }
 
   void copy_to_host(std::byte* to, const void* from, std::size_t bytes) override {
     THINWIRE_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, use()));

@@ -8,9 +8,16 @@
 #include "dispatch/stretch.hpp"
 
 #include <memory>
+#include <string>
 #include <utility>
 
 namespace thinwire {
+
+// Memory of a device that devices of other ranks on this host can open by its handle.
+struct SharedMemory {
+  std::byte* memory;  // aligned to 256 bytes
+  std::string handle; // bytes
+};
 
 // Used by one thread, but for stream(). Whatever fails throws CudaError.
 class Device {
@@ -27,6 +34,13 @@ public:
   // Device memory for what the queue is given until it is freed. Aligned to 256 bytes.
   virtual std::byte* allocate(std::size_t bytes) = 0;
   virtual void free(std::byte* memory) noexcept = 0;
+
+  // Memory that others may read. It ends when none of them does any more.
+  virtual SharedMemory share(std::size_t bytes) = 0;
+  virtual void unshare(std::byte* memory) noexcept = 0;
+  // Memory that another rank shares, at least so many bytes, to be read by what the queue is given.
+  virtual const std::byte* open(const std::string& handle, std::size_t bytes) = 0;
+  virtual void close(const std::byte* opened) noexcept = 0; // all work with it is done
 
   // Host memory must stay as it is until the work is done.
   virtual void copy_to_host(std::byte* to, const void* from, std::size_t bytes) = 0;

@@ -1,6 +1,7 @@
 #include "ring/device_frames.hpp"
 
 #include "dispatch/frame_steps.hpp"
+#include "ring/windows.hpp"
 
 #include <cstring>
 
@@ -42,6 +43,7 @@ void DeviceFrames::release() {
 // Nothing is queued before the caller's values are there, so that the queue is never held up.
 bool DeviceFrames::is_ready(Wires& wires) {
   TreeFrames::is_ready(wires);
+  windows().use(where_.device);
   if (!is_watched_) {
     if (where_.ready != nullptr && !device_.passed(where_.ready))
       return false;
@@ -74,38 +76,69 @@ void DeviceFrames::look_for_zeros() {
   });
 }
 
-// Encodes, and decodes the frame into `result` if there is one.
+// Room in the window for a frame of that phase, where all to whom it goes read it there.
+BlockRef DeviceFrames::take_place(std::size_t i, std::uint8_t phase, std::size_t payload_bytes) {
+  const Role& role = slice(i).role;
+  const std::span<const int> peers =
+      phase == kUp ? std::span(&role.up, 1) : std::span<const int>(role.down_to);
+  BlockRef place = windows().take(where_.device, peers, payload_bytes, in_window_);
+  if (place)
+    unmarked_.push_back(place);
+  return place;
+}
+
+// A rank that is far ahead waits until some of what it has there was read. Where none of that is
+// this operation's, it could wait for ever.
+bool DeviceFrames::has_room() const { return *in_window_ == 0 || windows().is_roomy(device_); }
+
+// Encodes, and decodes the frame into `result` if there is one. What lies in a window is sent
+// without being copied, when it is whole: no queue ever waits for another rank's.
 void DeviceFrames::make(std::size_t i, FrameHeader head, const Layout& layout,
                         const FrameValues& values, const std::optional<Target>& result) {
-  const std::size_t bytes = layout.frame_bytes();
-  const DeviceMemory frame(device_, bytes);
+  BlockRef place;
+  if (is_any_payload_valid(layout))
+    place = take_place(i, head.phase, layout.payload_bytes());
+  std::optional<DeviceMemory> own;
+  if (!place)
+    own.emplace(device_, layout.frame_bytes());
+  std::byte* frame = place ? place->data : own->get();
+  const std::size_t bytes = place ? sizeof(std::uint64_t) : layout.frame_bytes(); // to the host
   BlockRef block = take(bytes);
-  queue().encode(layout, values, values_.rounding_key(i), values_.call().step, frame.get());
-  queue().copy_to_host(block->data, frame.get(), bytes);
+  queue().encode(layout, values, values_.rounding_key(i), values_.call().step, frame);
+  queue().copy_to_host(block->data, frame, bytes);
   FrameHeader whole = complete_header(layout, head, values.dtype, false);
   whole.param = head.param;
   in_making_ += bytes;
-  after_all([this, i, whole, bytes, block] {
+  after_all([this, i, whole, bytes, block, place] {
     in_making_ -= bytes;
     std::uint64_t nonfinite;
     std::memcpy(&nonfinite, block->data, sizeof nonfinite);
     FrameHeader sent = whole;
     sent.flags = nonfinite != 0 ? std::uint32_t{kFlagNonfinite} : 0;
-    made(i, {sent, block->data + kHeaderBytes, block});
+    made(i, place ? windows().frame(device_, sent, place)
+                  : Outgoing{sent, block->data + kHeaderBytes, block});
   });
   if (result) { // the frame does not wait for it
-    queue().decode(layout, frame.get(), result->out, result->dtype, result->accumulate);
+    queue().decode(layout, frame, result->out, result->dtype, result->accumulate);
     after_all([] {});
   }
 }
 
 // `held` stays until the device has read it.
 void DeviceFrames::decode(const Layout& layout, const Received& held, const Target& target) {
-  check_payload(layout, values_.as_planned(held.header), held.payload);
   unmarked_.push_back(held.keep);
-  const DeviceMemory frame(device_, layout.frame_bytes());
-  queue().copy_to_device(frame.get() + kHeaderBytes, held.payload, held.header.payload_bytes);
-  queue().decode(layout, frame.get(), target.out, target.dtype, target.accumulate);
+  if (is_in_window(held.header)) {
+    check_header(layout, values_.as_planned(whole_header(held.header, held.payload)));
+    if (!is_any_payload_valid(layout))
+      corrupt_frame("what is to be looked at before it is decoded must not lie in a window");
+    const std::byte* frame = windows().frame_of(held, where_.device);
+    queue().decode(layout, frame, target.out, target.dtype, target.accumulate);
+  } else {
+    check_payload(layout, values_.as_planned(held.header), held.payload);
+    const DeviceMemory frame(device_, layout.frame_bytes());
+    queue().copy_to_device(frame.get() + kHeaderBytes, held.payload, held.header.payload_bytes);
+    queue().decode(layout, frame.get(), target.out, target.dtype, target.accumulate);
+  }
   after_all([keep = held.keep] {});
 }
 
@@ -140,7 +173,7 @@ void DeviceFrames::add(std::size_t i, Received frame) {
   const Received held = hold(std::move(frame), pool());
   const Target target{sum(i), DType::fp32, /*accumulate=*/true};
   const Layout& layout = slice(i).layout;
-  if (held.header.payload_bytes == layout.payload_bytes())
+  if (whole_header(held.header, held.payload).payload_bytes == layout.payload_bytes())
     decode(layout, held, target);
   else
     decode(values_.exact_layout(i), held, target);
@@ -171,6 +204,25 @@ void DeviceFrames::store(std::size_t i, Received& frame) {
   const Stopwatch stopwatch(outcome_.costs.decode);
   frame = hold(std::move(frame), pool());
   decode(slice(i).layout, frame, {values_.output(i), plan().dtype, /*accumulate=*/false});
+}
+
+// What lies in another rank's window goes on through this one's.
+void DeviceFrames::forward(std::size_t i, Received frame) {
+  if (!is_in_window(frame.header))
+    return TreeFrames::forward(i, std::move(frame));
+  const FrameHeader whole = whole_header(frame.header, frame.payload);
+  const std::byte* payload = windows().frame_of(frame, where_.device) + kHeaderBytes;
+  const BlockRef place = take_place(i, whole.phase, whole.payload_bytes);
+  const BlockRef block = place ? BlockRef() : take(whole.payload_bytes);
+  unmarked_.push_back(frame.keep);
+  if (place)
+    queue().copy(place->data + kHeaderBytes, payload, whole.payload_bytes);
+  else
+    queue().copy_to_host(block->data, payload, whole.payload_bytes);
+  after_all([this, i, whole, place, block, keep = frame.keep] {
+    forwarded(i,
+              place ? windows().frame(device_, whole, place) : Outgoing{whole, block->data, block});
+  });
 }
 
 void DeviceFrames::sample_error(std::size_t i) {

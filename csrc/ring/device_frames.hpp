@@ -1,6 +1,7 @@
 // Frames of values in the memory of a device. What is asked for is only queued there; frames are
 // whole, and memory of the host is free again, when a mark behind the work has passed. Nothing but
-// encoded values crosses between the two, a sample of a sum apart.
+// encoded values crosses between the two, a sample of a sum apart; not even these where all to whom
+// a frame goes read it in this device's window.
 #pragma once
 
 #include "ring/device.hpp"
@@ -27,6 +28,8 @@ public:
   void make_result(std::size_t i, FrameHeader head) override;
   void drop_sum(std::size_t i) override { sums_[i] = {}; }
   void store(std::size_t i, Received& frame) override;
+  void forward(std::size_t i, Received frame) override;
+  bool has_room() const override;
   void advance() override;
   std::size_t bytes_in_making() const override { return in_making_; }
   bool is_settled() const override { return under_way_.empty(); }
@@ -50,6 +53,7 @@ private:
 
   Device& queue();                  // for work
   BlockRef take(std::size_t bytes); // for the queue to write to
+  BlockRef take_place(std::size_t i, std::uint8_t phase, std::size_t payload_bytes);
   void after_all(std::function<void()> then);
   void look_for_zeros();
   float* sum(std::size_t i);
@@ -65,7 +69,9 @@ private:
   bool has_unmarked_ = false;      // work was queued after the last mark
   std::vector<BlockRef> unmarked_; // what it refers to
   std::deque<Work> under_way_;
-  std::size_t in_making_ = 0; // bytes of frames
+  std::size_t in_making_ = 0; // bytes of frames for the host
+  // Frames of this operation that lie in the device's window.
+  std::shared_ptr<std::size_t> in_window_ = std::make_shared<std::size_t>(0);
   std::vector<Sum> sums_;
   bool is_watched_ = false; // zeros were looked for
 };

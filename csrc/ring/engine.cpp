@@ -27,6 +27,7 @@ double thread_cpu_seconds() {
 
 Engine::Engine(const EngineOptions& options)
     : options_(options), timeout_(to_duration(options.timeout)),
+      windows_(*this, options.window_bytes),
       mesh_(new Mesh(options.rank, options.ranks, options.network, poller_, waker_, pool_, *this)),
       address_(mesh_->address()), liveness_(timeout_),
       peers_(static_cast<std::size_t>(options.ranks)) {
@@ -127,6 +128,7 @@ void Engine::run() {
           options_.rank});
   }
   update_stats();
+  windows_.end(); // before peers see this rank's links closed
   mesh_.reset();
   const std::lock_guard lock(mutex_);
   ended_ = true;
@@ -151,6 +153,7 @@ bool Engine::move() {
   moved |= mesh_->progress();
   check_connected();
   moved |= advance_operations();
+  windows_.progress();
   const Clock::time_point now = Clock::now();
   if (now >= next_event())
     watch(now);
@@ -283,10 +286,10 @@ void Engine::note_waits(const Operation& operation) {
 }
 
 void Engine::update_stats() {
-  std::vector<std::pair<int, LinkStats>> links;
+  std::vector<PeerStats> links;
   for (int peer = 0; peer < options_.ranks; ++peer)
     if (const Link* link = mesh_->find(peer))
-      links.emplace_back(peer, link->stats());
+      links.push_back({peer, link->stats(), windows_.stats(peer)});
   std::vector<std::string> events = mesh_->take_events();
   const std::lock_guard lock(mutex_);
   stats_.events.insert(stats_.events.end(), events.begin(), events.end());

@@ -5,6 +5,7 @@
 #include "ring/control.hpp"
 #include "ring/liveness.hpp"
 #include "ring/operation.hpp"
+#include "ring/windows.hpp"
 #include "transport/mesh.hpp"
 
 #include <algorithm>
@@ -22,11 +23,19 @@ struct EngineOptions {
   int rank = 0, ranks = 1;
   double timeout = 30; // seconds of a peer's silence
   NetworkOptions network;
+  // Of a device's memory, for peers of this host to read. 0: none, frames travel over the host.
+  std::size_t window_bytes = std::size_t{32} << 20;
+};
+
+struct PeerStats {
+  int peer;
+  LinkStats link;
+  WindowStats window;
 };
 
 struct EngineStats {
-  std::vector<std::pair<int, LinkStats>> links; // by peer
-  Costs costs;                                  // of all operations that ended
+  std::vector<PeerStats> links;
+  Costs costs; // of all operations that ended
   std::size_t buffer_bytes = 0;
   std::uint64_t operations = 0; // ended
   double busy_seconds = 0;      // the thread's CPU time
@@ -64,7 +73,7 @@ public:
   // Waits until these links stand. False after `limit`; throws where the group broke.
   bool wait_connected(Clock::duration limit);
   std::vector<int> unconnected() const;
-  std::uint64_t group() const { return group_; }
+  std::uint64_t group() const override { return group_; }
 
   // Takes an operation. It ends in any case. Throws where the group is broken or closed, or where
   // the key is in use.
@@ -88,7 +97,9 @@ private:
   int rank() const override { return options_.rank; }
   void send(int peer, Outgoing frame) override;
   std::size_t backlog(int peer) const override;
+  bool is_local(int peer) const override { return mesh_->shares_memory(peer); }
   BlockPool& pool() override { return pool_; }
+  Windows& windows() override { return windows_; }
 
   // What a peer was last heard to be.
   struct PeerState {
@@ -148,6 +159,7 @@ private:
   Waker waker_;
   Alarm alarm_;
   BlockPool pool_;
+  Windows windows_;
   std::unique_ptr<Mesh> mesh_;
   const PeerAddress address_;
   Liveness liveness_;

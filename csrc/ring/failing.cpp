@@ -46,6 +46,7 @@ void Engine::lost(int peer, const std::string& reason) {
   state.gone = true;
   state.gone_since = Clock::now();
   state.gone_reason = reason;
+  windows_.gone(peer);
 }
 
 void Engine::watch(Clock::time_point now) {
@@ -199,12 +200,12 @@ void Engine::fail(const Failure& failure) {
     failure_ = failure;
     changed_.notify_all();
   }
-  early_.clear();
   placed_.clear();
   end_all(failure);
 }
 
 void Engine::end_all(const Failure& failure) {
+  early_.clear();
   {
     const std::lock_guard lock(mutex_);
     unready_.insert(unready_.end(), submitted_.begin(), submitted_.end());
@@ -230,6 +231,7 @@ void Engine::leave() {
     end_all({ErrorNumber::transport, "this communicator was closed"});
   }
   is_broken_ = true; // what still comes in is dropped
+  windows_.stop_reading();
   mesh_->stop_listening();
   const Clock::time_point limit = Clock::now() + std::min(kLinger, timeout_ / 4);
   while (Clock::now() < limit && !has_left()) {
@@ -239,12 +241,13 @@ void Engine::leave() {
   }
 }
 
-// Whether every link is either closed by the peer or of no more use to it.
+// Whether every link is either closed by the peer or of no more use to it, nor a window.
 bool Engine::has_left() const {
   for (int peer = 0; peer < options_.ranks; ++peer) {
     const PeerState& state = peers_[static_cast<std::size_t>(peer)];
     const Link* link = mesh_->find(peer);
-    if (link != nullptr && !state.gone && !(state.left && link->backlog() == 0))
+    const bool is_done = state.left && link != nullptr && link->backlog() == 0;
+    if (link != nullptr && !state.gone && (!is_done || windows_.may_be_read_by(peer)))
       return false;
   }
   return true;

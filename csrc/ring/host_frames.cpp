@@ -187,10 +187,10 @@ void HostFrames::store_result(std::size_t i, const FrameHeader& header, const st
   std::memcpy(output, payload, slice(i).count);
 }
 
-Outgoing HostFrames::forwarded(std::size_t i, Received frame) {
+void HostFrames::forward(std::size_t i, Received frame) {
   if (frame.payload == values_.output(i))
-    return from_user(frame.header, frame.payload, frame.header.payload_bytes);
-  return TreeFrames::forwarded(i, std::move(frame));
+    return forwarded(i, from_user(frame.header, frame.payload, frame.header.payload_bytes));
+  TreeFrames::forward(i, std::move(frame));
 }
 
 // An exact partial sum leaves nothing behind, but for what a held segment keeps.

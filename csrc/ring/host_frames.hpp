@@ -19,7 +19,7 @@ public:
   void drop_sum(std::size_t i) override { sums_[i] = {}; }
   std::byte* place(std::size_t i, const FrameHeader& header) override;
   void store(std::size_t i, Received& frame) override;
-  Outgoing forwarded(std::size_t i, Received frame) override;
+  void forward(std::size_t i, Received frame) override;
   bool is_settled() const override { return !users_in_use_; }
   bool is_in_flight() const override { return users_in_use_; }
   void release() override { sums_.clear(); }

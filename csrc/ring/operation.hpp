@@ -16,6 +16,8 @@
 
 namespace thinwire {
 
+class Windows;
+
 // Which operation a frame belongs to: the same on every rank.
 struct OperationKey {
   std::uint64_t step = 0;
@@ -39,9 +41,12 @@ inline FrameHeader header_of(const OperationKey& key, std::uint64_t group, int s
 class Wires {
 public:
   virtual int rank() const = 0;
+  virtual std::uint64_t group() const = 0;
   virtual void send(int peer, Outgoing frame) = 0;
   virtual std::size_t backlog(int peer) const = 0;
+  virtual bool is_local(int peer) const = 0; // the link to it is memory
   virtual BlockPool& pool() = 0;
+  virtual Windows& windows() = 0;
 
 protected:
   ~Wires() = default;
@@ -130,6 +135,8 @@ public:
   virtual bool is_in_flight() const { return false; }
   // Whether work on a device has to end before advance() can go on, which nothing but a look tells.
   virtual bool awaits_device() const { return false; }
+  // Whether it takes frames that lie in a peer's window.
+  virtual bool reads_windows() const { return false; }
   // A frame came from `peer`, which had waited for `culprit`'s to make it.
   void heard_from(int peer, int culprit, Clock::time_point when);
   // How long this rank has waited, by the rank that it was for.

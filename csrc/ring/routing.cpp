@@ -12,10 +12,14 @@ constexpr std::size_t kMostRefused = 1024; // keys that are remembered
 
 } // namespace
 
+// A rank that has left still hears what became of its windows.
 void Engine::send(int peer, Outgoing frame) {
   const PeerState& state = peers_[static_cast<std::size_t>(peer)];
-  if (!state.gone && !state.left)
-    open(peer).send(std::move(frame));
+  if (state.gone || (state.left && frame.header.codec != kWindowCodecId))
+    return;
+  if (is_in_window(frame.header))
+    windows_.note(peer, frame);
+  open(peer).send(std::move(frame));
 }
 
 Link& Engine::open(int peer) {
@@ -71,14 +75,21 @@ std::byte* Engine::place(int peer, const FrameHeader& header) {
 void Engine::receive(Received frame) {
   const int peer = frame.peer;
   const bool is_control = frame.header.codec == kControlCodecId;
+  const bool is_about_window = frame.header.codec == kWindowCodecId;
   placed_.erase(frame.payload);
-  if (is_broken_ && !is_control)
+  if (is_broken_ && !is_control && !is_about_window)
     return;
   if (frame.header.group != group_)
     return lose(peer, "its frames are of another group");
   try {
+    if ((is_about_window || is_in_window(frame.header)) && !is_local(peer))
+      corrupt_frame("only ranks that share memory have windows");
     if (is_control)
       control(peer, control_message(frame.header, frame.payload));
+    else if (is_about_window)
+      windows_.hear(peer, about_window(frame.header, frame.payload));
+    else if (is_in_window(frame.header) && !frame.keep) // it comes for the first time
+      route(windows_.hold(std::move(frame)));
     else
       route(std::move(frame));
   } catch (const CorruptFrame& error) {
@@ -99,6 +110,9 @@ void Engine::route(Received frame) {
     if (disagrees(operation, frame.header))
       return tell(frame.peer,
                   {.kind = ControlKind::describe, .key = key, .text = operation.description});
+    if (is_in_window(frame.header) && !operation.reads_windows())
+      corrupt_frame("its values lie on a device, and this rank's of the same operation do not; "
+                    "network={'cuda_ipc': False} lets both go on");
     operation.receive(std::move(frame));
   } else if (!refused_.contains(key)) {
     keep_early(std::move(frame));
@@ -126,9 +140,11 @@ void Engine::control(int peer, const ControlMessage& message) {
     return;
   case ControlKind::goodbye:
     state.left = true;
+    windows_.left(peer);
     return;
   case ControlKind::failed:
     state.left = true; // these are its last words
+    windows_.left(peer);
     return hear_failure(peer, message);
   case ControlKind::describe:
     return compare(peer, message);

@@ -15,6 +15,7 @@ enum TreePhase : std::uint8_t { kUp = 1, kDown = 2, kReady = 5 }; // 3 and 4 are
 class FrameTaker {
 public:
   virtual void take_made(std::size_t i, Outgoing frame) = 0;
+  virtual void take_forwarded(std::size_t i, Outgoing frame) = 0; // a result of another rank
 
 protected:
   ~FrameTaker() = default;
@@ -48,12 +49,14 @@ public:
   virtual std::byte* place(std::size_t, const FrameHeader&) { return nullptr; }
   // Decodes a result into the output.
   virtual void store(std::size_t i, Received& frame) = 0;
-  // A stored result, to be passed on.
-  virtual Outgoing forwarded(std::size_t, Received frame) {
-    Received held = hold(std::move(frame), wires_->pool());
-    return {held.header, held.payload, std::move(held.keep)};
+  // A stored result is passed on.
+  virtual void forward(std::size_t i, Received frame) {
+    Received held = hold(std::move(frame), pool());
+    forwarded(i, {held.header, held.payload, std::move(held.keep)});
   }
 
+  // Whether there is room for more of this rank's own.
+  virtual bool has_room() const { return true; }
   virtual void advance() {}
   virtual std::size_t bytes_in_making() const { return 0; }
   // Whether nothing is under way that advance() has to see the end of.
@@ -67,7 +70,9 @@ protected:
   const PlannedSlice& slice(std::size_t i) const { return values_.slice(i); }
   const TreePlan& plan() const { return values_.plan(); }
   BlockPool& pool() const { return wires_->pool(); }
+  Windows& windows() const { return wires_->windows(); }
   void made(std::size_t i, Outgoing frame) { taker_.take_made(i, std::move(frame)); }
+  void forwarded(std::size_t i, Outgoing frame) { taker_.take_forwarded(i, std::move(frame)); }
 
   SliceValues values_;
   Outcome& outcome_;

@@ -3,6 +3,7 @@
 #include "ring/combine.hpp"
 #include "ring/device_frames.hpp"
 #include "ring/host_frames.hpp"
+#include "ring/windows.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -35,6 +36,11 @@ std::unique_ptr<TreeFrames> make_frames(SliceValues values, Outcome& outcome, Fr
   return std::make_unique<HostFrames>(std::move(values), outcome, taker);
 }
 
+// Of a frame, wherever its payload lies.
+std::size_t bytes_of(const Outgoing& frame) {
+  return frame_bytes(whole_header(frame.header, frame.payload));
+}
+
 bool is_aborted(const FrameHeader& header) { return (header.flags & kFlagAborted) != 0; }
 
 } // namespace
@@ -43,7 +49,7 @@ TreeOperation::TreeOperation(OperationKey key, std::uint32_t id,
                              std::shared_ptr<const TreePlan> plan, std::string description,
                              TreeValues values, std::uint64_t group, Clock::duration deadline)
     : Operation(key, id, std::move(description), deadline), plan_(std::move(plan)),
-      weight_(values.weight), group_(group),
+      weight_(values.weight), group_(group), is_on_device_(values.where.has_value()),
       frames_(make_frames(SliceValues(plan_, std::move(values)), outcome_, *this)),
       tasks_(plan_->slices.size()) {
   for (Task& task : tasks_)
@@ -112,6 +118,8 @@ bool TreeOperation::is_released(const PlannedSlice& slice) const {
 }
 
 bool TreeOperation::has_room(const PlannedSlice& slice) const {
+  if (!frames_->has_room())
+    return false;
   const Role& role = slice.role;
   const int next = role.up >= 0 ? role.up : role.down_to.empty() ? -1 : role.down_to.front();
   return next < 0 || wires_->backlog(next) + frames_->bytes_in_making() <= kMostBacklog;
@@ -274,7 +282,7 @@ void TreeOperation::finish_sum(std::size_t i) {
 // Sends a frame on its first way.
 void TreeOperation::take_made(std::size_t i, Outgoing frame) {
   if (frame.header.phase == kUp) {
-    outcome_.costs.sent_up += frame_bytes(frame.header);
+    outcome_.costs.sent_up += bytes_of(frame);
     wires_->send(plan_->slices[i].role.up, std::move(frame));
   } else {
     outcome_.nonfinite |= (frame.header.flags & kFlagNonfinite) != 0;
@@ -285,7 +293,7 @@ void TreeOperation::take_made(std::size_t i, Outgoing frame) {
 
 void TreeOperation::distribute(std::size_t i, const Outgoing& frame) {
   for (int peer : plan_->slices[i].role.down_to) {
-    outcome_.costs.sent_down += frame_bytes(frame.header);
+    outcome_.costs.sent_down += bytes_of(frame);
     wires_->send(peer, frame);
   }
 }
@@ -298,7 +306,7 @@ void TreeOperation::take_result(std::size_t i, Received frame) {
     frames_->store(i, frame);
   outcome_.nonfinite |= (frame.header.flags & kFlagNonfinite) != 0;
   if (!slice.role.down_to.empty())
-    distribute(i, frames_->forwarded(i, std::move(frame)));
+    frames_->forward(i, std::move(frame));
   finish_task(i);
 }
 

@@ -27,6 +27,7 @@ public:
   void release() override;
   bool is_in_flight() const override { return frames_->is_in_flight(); }
   bool awaits_device() const override { return frames_->awaits_device(); }
+  bool reads_windows() const override { return is_on_device_; }
   std::vector<int> awaited() const override;
 
 private:
@@ -40,6 +41,7 @@ private:
   };
 
   void take_made(std::size_t i, Outgoing frame) override;
+  void take_forwarded(std::size_t i, Outgoing frame) override { distribute(i, frame); }
   void skip_done();
   bool is_released(const PlannedSlice& slice) const;
   bool has_room(const PlannedSlice& slice) const;
@@ -61,6 +63,7 @@ private:
   const std::shared_ptr<const TreePlan> plan_;
   const double weight_;
   const std::uint64_t group_;
+  const bool is_on_device_;
   Wires* wires_ = nullptr;
   std::unique_ptr<TreeFrames> frames_;
   std::vector<Task> tasks_;

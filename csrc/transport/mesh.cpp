@@ -29,6 +29,11 @@ bool Mesh::is_connected(int peer) const {
   return find(peer) && state_->peers[i].slot->is_connected();
 }
 
+bool Mesh::shares_memory(int peer) const {
+  const auto i = static_cast<std::size_t>(peer);
+  return i < state_->peers.size() && state_->peers[i].kind != LinkKind::tcp;
+}
+
 bool Mesh::progress() { return state_->progress(); }
 Clock::time_point Mesh::next_event() const { return state_->next_event(); }
 void Mesh::stop_listening() { state_->stop_listening(); }

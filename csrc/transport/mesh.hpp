@@ -58,6 +58,7 @@ public:
   Link& open(int peer);
   Link* find(int peer) const; // null where it was not opened
   bool is_connected(int peer) const;
+  bool shares_memory(int peer) const; // the link to it is, or would be, memory
 
   // Moves frames on all links; deadlines of handshakes, retries. Whether anything moved.
   bool progress();

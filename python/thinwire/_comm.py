@@ -56,6 +56,7 @@ class Communicator:
         congestion: TCP congestion control, as "bbr" or "cubic". Default: the system's.
         pacing: bytes a second at most to each peer; 0 for no limit.
         site: where this rank is, for the hierarchical schedule. Default: THINWIRE_SITE, or its host.
+        cuda_ipc: whether ranks of one host read frames of gradients on GPUs in each other's device memory.
 
     Raises InvalidArgument on all ranks where they were told different things, Timeout naming the ranks that
     did not come or the store's key, TransportError for a port or an interface that cannot be used.
@@ -79,6 +80,7 @@ class Communicator:
         congestion: str = "",
         pacing: int = 0,
         site: str | None = None,
+        cuda_ipc: bool = True,
     ) -> None:
         if not 0 <= rank < world_size:
             raise InvalidArgument(
@@ -89,9 +91,9 @@ class Communicator:
                 raise InvalidArgument(f"{name} is {seconds!r}; it must be a number of seconds above 0")
         self.rank, self.world_size = rank, world_size
         self.timeout, self.deadline = float(timeout), float(deadline)
-        options = Options(links, secret, tls, interface, ports, sockets, congestion, pacing, site)
+        options = Options(links, secret, tls, interface, ports, sockets, congestion, pacing, site, cuda_ipc)
         network = options.network(self.timeout)
-        self._native: _core.Rank | None = _core.Rank(rank, world_size, self.timeout, network)
+        self._native: _core.Rank | None = _core.Rank(rank, world_size, self.timeout, network, cuda_ipc)
         self._pid = os.getpid()
         self._closed = False
         self._number = self._planned = 0

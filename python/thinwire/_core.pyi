@@ -535,7 +535,9 @@ class OnDevice:
 class Rank:
     """One rank of a group, with its progress thread."""
 
-    def __init__(self, rank: int, ranks: int, timeout: float, network: NetworkOptions) -> None: ...
+    def __init__(
+        self, rank: int, ranks: int, timeout: float, network: NetworkOptions, cuda_ipc: bool
+    ) -> None: ...
     @property
     def address(self) -> PeerAddress: ...
     def join(

@@ -37,6 +37,7 @@ class Options:
     congestion: str = ""
     pacing: int = 0
     site: str | None = None
+    cuda_ipc: bool = True
 
     def network(self, timeout: float) -> _core.NetworkOptions:
         """Return the native form. Raises InvalidArgument for what cannot be."""

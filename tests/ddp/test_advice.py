@@ -37,8 +37,8 @@ def test_small_buckets_are_better_when_a_large_one_comes_last() -> None:
 
 
 def test_a_report_without_steps() -> None:
-    memory = {"residual_bytes": 0, "basis_bytes": 0, "buffer_bytes": 0}
-    values = {"codec": "int8", "world_size": 2, **memory, **Metrics().summary()}
+    other = {"residual_bytes": 0, "basis_bytes": 0, "buffer_bytes": 0, "ways": {}}
+    values = {"codec": "int8", "world_size": 2, **other, **Metrics().summary()}
     assert "too little was measured" in str(Report(values))
     assert values["recommended_bucket_cap_mb"] is None
 

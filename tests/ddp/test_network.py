@@ -21,6 +21,10 @@ def _train(rank: int, network: dict[str, Any]) -> list[dict[str, Any]]:
     train(ddp, rank, 3)
     assert_replicas(ddp)
     links = state._wire.communicator.stats()["links"]
+    report = state.report()
+    for link in links:
+        assert report.as_dict()["ways"][str(link["peer"])] == link["kind"]
+        assert f"way to rank {link['peer']}" in str(report)
     state.close()
     return links
 
@@ -33,9 +37,11 @@ def test_training_over_authenticated_links(ranks: Callable[[int], Ranks], networ
         assert link["sent_bytes"] > 10_000
 
 
-def test_an_empty_network_is_the_default(ranks: Callable[[int], Ranks]) -> None:
-    for (link,) in ranks(2)(_train, {}):
+@pytest.mark.parametrize("network", [{}, {"cuda_ipc": False}], ids=str)
+def test_ranks_of_one_host_share_memory(ranks: Callable[[int], Ranks], network: dict[str, Any]) -> None:
+    for (link,) in ranks(2)(_train, network):
         assert link["kind"] == "shm"
+        assert (link["cuda_ipc"], link["cuda_ipc_bytes"]) == ("", 0)  # nothing of it lies on a GPU
 
 
 def _disagree(rank: int, networks: list[dict[str, Any]]) -> str:

@@ -17,8 +17,13 @@ using namespace std::chrono_literals;
 inline constexpr double kDeadline = 60;
 
 struct Rank {
-  Rank(int rank, const Topology& topology, double timeout, const NetworkOptions& network)
-      : engine({.rank = rank, .ranks = topology.ranks, .timeout = timeout, .network = network}),
+  Rank(int rank, const Topology& topology, double timeout, const NetworkOptions& network,
+       std::size_t window_bytes)
+      : engine({.rank = rank,
+                .ranks = topology.ranks,
+                .timeout = timeout,
+                .network = network,
+                .window_bytes = window_bytes}),
         collectives(engine, {rank, topology}) {}
   Engine engine;
   Collectives collectives;
@@ -29,10 +34,12 @@ enum class Links { all, ring };
 // Ranks that are connected: all pairs, or neighbours in the ring.
 struct Group {
   explicit Group(int size, LinkKind kind, double timeout = 30, const NetworkOptions& network = {},
-                 Links links = Links::all, const std::vector<int>& sites = {}) {
+                 Links links = Links::all, const std::vector<int>& sites = {},
+                 std::size_t window_bytes = EngineOptions{}.window_bytes) {
     std::vector<PeerAddress> addresses;
     for (int rank = 0; rank < size; ++rank) {
-      ranks.push_back(std::make_unique<Rank>(rank, Topology{size, sites}, timeout, network));
+      ranks.push_back(
+          std::make_unique<Rank>(rank, Topology{size, sites}, timeout, network, window_bytes));
       addresses.push_back(ranks.back()->engine.address());
       addresses.back().hosts = {"127.0.0.1"};
     }

@@ -15,8 +15,10 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <set>
+#include <string>
 #include <thread>
 
 namespace emulation {
@@ -34,6 +36,53 @@ template <class T> T* behind(T* memory) {
   return reinterpret_cast<T*>(address & ~kOnDevice);
 }
 
+// Another device's memory, as one that has opened it sees it.
+inline constexpr std::uintptr_t kOpened = std::uintptr_t{1} << 61;
+
+// Memory that devices share: what a handle stands for. What nobody takes back stays.
+class Shares {
+public:
+  static Shares& all() {
+    static Shares shares;
+    return shares;
+  }
+
+  std::string add(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const std::string handle = "share " + std::to_string(++last_);
+    shares_[handle].memory.resize(bytes, std::byte{0x5a});
+    return handle;
+  }
+  std::byte* open(const std::string& handle, std::size_t bytes, int users) {
+    const std::lock_guard lock(mutex_);
+    const auto share = shares_.find(handle);
+    if (share == shares_.end() || share->second.memory.size() < bytes)
+      throw thinwire::CudaError("the handle stands for no such memory");
+    share->second.users += users;
+    return share->second.memory.data();
+  }
+  // False where somebody has it open.
+  bool end(const std::string& handle) {
+    const std::lock_guard lock(mutex_);
+    const bool is_open = shares_.at(handle).users != 0;
+    shares_.erase(handle);
+    return !is_open;
+  }
+  std::size_t count() {
+    const std::lock_guard lock(mutex_);
+    return shares_.size();
+  }
+
+private:
+  struct Share {
+    std::vector<std::byte> memory;
+    int users = 0;
+  };
+  std::mutex mutex_;
+  std::map<std::string, Share> shares_;
+  int last_ = 0;
+};
+
 class Device final : public thinwire::Device {
 public:
   explicit Device(std::uint64_t seed) : random_(seed), thread_([this] { run(); }) {}
@@ -42,6 +91,7 @@ public:
     queue([this] { ended_ = true; });
     thread_.join();
     CHECK(memory_.empty());
+    CHECK(opened_.empty());
   }
 
   // The call after so many more fails, and every later one.
@@ -59,6 +109,11 @@ public:
   // Whether `ready()` has passed.
   void set_ready(bool is_ready) { is_ready_ = is_ready; }
   void* ready() { return &is_ready_; }
+  // Whether it can share memory, and open what others share.
+  void set_shares(bool can_share, bool can_open) {
+    can_share_ = can_share;
+    can_open_ = can_open;
+  }
 
   thinwire::cuda::Stream stream() const override { return nullptr; }
 
@@ -80,14 +135,47 @@ public:
     });
   }
 
+  thinwire::SharedMemory share(std::size_t bytes) override {
+    count_call();
+    if (!can_share_)
+      throw thinwire::CudaError("the device of the test shares nothing");
+    const std::string handle = Shares::all().add(bytes);
+    std::byte* memory = on_device(Shares::all().open(handle, bytes, 0));
+    shared_[memory] = handle;
+    return {memory, handle};
+  }
+  void unshare(std::byte* memory) noexcept override {
+    settle();
+    CHECK(Shares::all().end(shared_.at(memory)));
+    shared_.erase(memory);
+  }
+  const std::byte* open(const std::string& handle, std::size_t bytes) override {
+    count_call();
+    if (!can_open_)
+      throw thinwire::CudaError("the device of the test opens nothing");
+    const std::byte* memory = Shares::all().open(handle, bytes, 1);
+    const std::lock_guard lock(mutex_);
+    opened_[memory] = {handle, bytes};
+    return reinterpret_cast<const std::byte*>(reinterpret_cast<std::uintptr_t>(on_device(memory)) |
+                                              kOpened);
+  }
+  void close(const std::byte* opened) noexcept override {
+    const std::lock_guard lock(mutex_);
+    const auto found = opened_.find(reinterpret_cast<const std::byte*>(
+        reinterpret_cast<std::uintptr_t>(behind(opened)) & ~kOpened));
+    CHECK(found != opened_.end());
+    Shares::all().open(found->second.handle, 0, -1);
+    opened_.erase(found);
+  }
+
   void copy_to_host(std::byte* to, const void* from, std::size_t bytes) override {
-    copy_host([=] { std::memcpy(to, behind(from), bytes); });
+    copy_host([=, this] { std::memcpy(to, readable(from), bytes); });
   }
   void copy_to_device(std::byte* to, const std::byte* from, std::size_t bytes) override {
     copy_host([=] { std::memcpy(behind(to), from, bytes); });
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
-    call([=] { std::memcpy(behind(to), behind(from), bytes); });
+    call([=, this] { std::memcpy(behind(to), readable(from), bytes); });
   }
   void zero(void* to, std::size_t bytes) override {
     call([=] { std::memset(behind(to), 0, bytes); });
@@ -104,11 +192,12 @@ public:
   }
   void decode(const thinwire::Layout& layout, const std::byte* frame, void* out,
               thinwire::DType dtype, bool accumulate) override {
-    call([=] {
+    call([=, this] {
       data::Memory work(thinwire::lane::work_bytes(layout));
       Launcher launcher(3, true);
-      thinwire::lane::decode_payload(launcher, layout, behind(frame), behind(out), dtype,
-                                     accumulate, work.span().data());
+      const auto* from = static_cast<const std::byte*>(readable(frame));
+      thinwire::lane::decode_payload(launcher, layout, from, behind(out), dtype, accumulate,
+                                     work.span().data());
     });
   }
   void fold(const thinwire::Layout& layout, const thinwire::FrameValues& values,
@@ -178,6 +267,24 @@ private:
     thinwire::FrameValues view_;
   };
 
+  struct Opened {
+    std::string handle;
+    std::size_t bytes;
+  };
+
+  // Its own memory, or what it has opened and not closed again.
+  const void* readable(const void* memory) {
+    const auto address = reinterpret_cast<std::uintptr_t>(behind(memory));
+    if ((address & kOpened) == 0)
+      return reinterpret_cast<const void*>(address);
+    const auto* real = reinterpret_cast<const std::byte*>(address & ~kOpened);
+    const std::lock_guard lock(mutex_);
+    const auto above = opened_.upper_bound(real);
+    CHECK(above != opened_.begin() &&
+          real < std::prev(above)->first + std::prev(above)->second.bytes);
+    return real;
+  }
+
   void count_call() {
     if (calls_left_ >= 0 && --calls_left_ < 0) {
       calls_left_ = 0;
@@ -235,6 +342,9 @@ private:
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
   std::set<std::byte*> memory_;
+  std::map<std::byte*, std::string> shared_;  // handles of its own memory
+  std::map<const std::byte*, Opened> opened_; // others' memory
+  std::atomic<bool> can_share_ = true, can_open_ = true;
   bool is_busy_ = false, is_paused_ = false, ended_ = false;
   std::thread thread_;
 };

@@ -49,6 +49,11 @@ class BaseEngine:
         """Bytes of all buffers, without residuals."""
         raise NotImplementedError
 
+    @property
+    def ways(self) -> dict[str, str]:
+        """How frames travel to other ranks, by rank; empty where it is for torch to know."""
+        return {}
+
     def submit(self, job: Job) -> None:
         """Take a bucket. Returns at once; the job's future completes when all is done, whatever happens."""
         raise NotImplementedError

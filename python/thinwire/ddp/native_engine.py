@@ -67,6 +67,12 @@ class NativeEngine(BaseEngine):
         """Bytes of all buffers, without residuals."""
         return int(self._wire.communicator.stats()["buffer_bytes"]) if self.usable else 0
 
+    @property
+    def ways(self) -> dict[str, str]:
+        """How frames travel to other ranks, by rank: the link, and what became of CUDA IPC on it."""
+        links = self._wire.communicator.stats()["links"] if self.usable else []
+        return {str(link["peer"]): _way(link["kind"], link["cuda_ipc"]) for link in links}
+
     def submit(self, job: Job) -> None:
         """Take a bucket. Returns at once; the job's future completes when all is done, whatever happens."""
         self._jobs.put(job)
@@ -209,3 +215,7 @@ class NativeEngine(BaseEngine):
 
     def _disconnect(self) -> None:
         self._wire.communicator.abort(str(self.broken))
+
+
+def _way(link: str, cuda_ipc: str) -> str:
+    return f"{link}, cuda ipc {cuda_ipc}" if cuda_ipc else link

@@ -181,6 +181,7 @@ class Report:
                 "memory",
                 ", ".join(f"{of} {format_size(v[key])}" for of, key in _MEMORY.items()),
             ),
+            *[(f"way to rank {rank}", way) for rank, way in v["ways"].items()],
             ("steps not finite", str(v["nonfinite_steps"])),
             *[(_STAGES[stage], f"{seconds * 1e3:.2f} ms a step") for stage, seconds in v["seconds"].items()],
             ("verdict", _verdict(v)),

@@ -160,6 +160,7 @@ class HookState:
         values["residual_bytes"] = self._memory.residuals.nbytes
         values["basis_bytes"] = self._memory.shared_bytes
         values["buffer_bytes"] = self._engine.buffer_bytes if self._engine is not None else 0
+        values["ways"] = self._engine.ways if self._engine is not None else {}
         return Report(values)
 
     def close(self) -> None:

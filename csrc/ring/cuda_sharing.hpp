@@ -1,0 +1,17 @@
+// Memory of CUDA devices that ranks of one host read from each other: through CUDA's handles
+// between processes, by its address within one. All of it throws CudaError.
+#pragma once
+
+#include "ring/device.hpp"
+
+namespace thinwire::cuda {
+
+// On the current device, in an allocation of its own.
+SharedMemory share(std::size_t bytes);
+void unshare(std::byte* memory) noexcept;
+
+// For kernels of the current device to read. At least so many bytes.
+const std::byte* open_shared(const std::string& handle, std::size_t bytes);
+void close_shared(const std::byte* opened) noexcept;
+
+} // namespace thinwire::cuda
