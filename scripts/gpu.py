@@ -43,6 +43,8 @@ SANITIZED = (
     "tests/gpu/test_cuda_basis.py::test_dtypes_scales_and_held_segments",
     "tests/gpu/test_cuda_basis.py::test_frames_are_added_in_their_order",
     "tests/gpu/test_cuda_basis.py::test_lessons_of_special_values",
+    "tests/gpu/test_cuda_powersgd.py::test_a_bucket_has_the_bits_of_the_cpu",
+    "tests/gpu/test_cuda_powersgd.py::test_lessons_have_the_bits_of_the_cpu",
     "tests/gpu/test_cuda_hook.py::test_a_stream_of_the_callers_own",
     "tests/gpu/test_launches.py::test_frames_are_added_in_their_order",
     "tests/gpu/test_fingerprint.py::test_data_at_any_address",

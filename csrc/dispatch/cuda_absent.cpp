@@ -1,7 +1,9 @@
-// Takes the place of cuda_basis.cu, cuda_kernels.cu and cuda_frame.cpp in a build without CUDA.
+// Takes the place of cuda_basis.cu, cuda_kernels.cu, cuda_frame.cpp and cuda_low_rank.cu in a build
+// without CUDA.
 #include "core/cuda_absent.hpp"
 #include "dispatch/cuda_basis.hpp"
 #include "dispatch/cuda_codec.hpp"
+#include "dispatch/cuda_low_rank.hpp"
 
 namespace thinwire::cuda {
 
@@ -31,5 +33,11 @@ FrameHeader decode_frame(const Layout&, std::span<const std::byte>, void*, DType
 }
 
 void learn(std::span<const Lesson>, Stream) { absent(); }
+
+void take_factors(const FactoredBucket&, Stream) { absent(); }
+
+void give_factors(const FactoredBucket&, std::uint32_t*, Stream) { absent(); }
+
+void learn_factors(std::span<const FactorLesson>, Factor, DType, Stream) { absent(); }
 
 } // namespace thinwire::cuda

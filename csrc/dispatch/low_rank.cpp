@@ -51,6 +51,17 @@ void put(const KernelTable& kernels, const float* made, std::size_t count, void*
     from_fp32(kernels, made, count, array, dtype);
 }
 
+// sums += more
+void add_to(const KernelTable& kernels, float* sums, const float* more, std::size_t count) {
+  kernels.fold({.x = more,
+                .dtype = DType::fp32,
+                .n = count,
+                .scale = 1,
+                .residual = sums,
+                .residual_dtype = DType::fp32,
+                .out = sums});
+}
+
 // A sum near the end of fp32's range may have passed it; that must not stay.
 void drop_nonfinite(const KernelTable& kernels, float* values, std::size_t count) {
   if (kernels.count_nonfinite(values, count, DType::fp32) > 0)
@@ -62,24 +73,27 @@ void drop_nonfinite(const KernelTable& kernels, float* values, std::size_t count
 void factor_of(const LowRank& matrix, Factor which, const Contribution& y, float* factor) {
   const FloatEnvironment environment;
   const KernelTable& kernels = active_kernels();
-  const std::size_t columns = matrix.columns;
-  float* values = scratch(kGroupRows * columns);
+  const std::size_t columns = matrix.columns, right_count = matrix.rank * columns;
+  float* values = scratch(kGroupRows * columns + right_count);
+  float* later = values + kGroupRows * columns; // the sums of a group that is not the first
   Coefficients coefficients;
-  if (which == Factor::right)
-    std::fill_n(factor, matrix.rank * columns, 0.0f);
   by_groups(matrix.rows, [&](std::size_t first, std::size_t rows) {
     fold_rows(kernels, y, first * columns, rows * columns, values);
     if (which == Factor::left) {
       kernels.basis.project({columns, matrix.rank, matrix.right}, values, rows, coefficients);
       scatter(matrix, coefficients, first, rows, factor);
     } else {
+      float* sums = first == 0 ? factor : later;
+      std::fill_n(sums, right_count, 0.0f);
       gather(matrix, matrix.left, first, rows, coefficients);
-      kernels.basis.combine(matrix.rank, columns, coefficients, values, rows, factor);
+      kernels.basis.combine(matrix.rank, columns, coefficients, values, rows, sums);
+      if (first != 0)
+        add_to(kernels, factor, later, right_count);
     }
   });
 }
 
-void deliver(const LowRank& matrix, Factor which, const Contribution& y, const float* sent,
+bool deliver(const LowRank& matrix, Factor which, const Contribution& y, const float* sent,
              const float* mean, void* residual_out, void* out) {
   const FloatEnvironment environment;
   const KernelTable& kernels = active_kernels();
@@ -87,6 +101,7 @@ void deliver(const LowRank& matrix, Factor which, const Contribution& y, const f
   const std::size_t columns = matrix.columns;
   const std::size_t length = is_left ? matrix.rows : columns;
   const bool is_finite = kernels.count_nonfinite(mean, matrix.rank * length, DType::fp32) == 0;
+  std::size_t overflown = 0;
   const Basis rows_sent{columns, matrix.rank, is_left ? matrix.right : sent};
   const Basis rows_received{columns, matrix.rank, is_left ? matrix.right : mean};
   Coefficients coefficients;
@@ -107,7 +122,9 @@ void deliver(const LowRank& matrix, Factor which, const Contribution& y, const f
     std::fill_n(received, count, 0.0f);
     kernels.basis.add(rows_received, coefficients, rows, received);
     put(kernels, received, count, to, y.dtype);
+    overflown += kernels.count_nonfinite(to, count, y.dtype);
   });
+  return is_finite && overflown == 0;
 }
 
 bool orthonormal_factor(std::size_t length, std::size_t rank, const float* factor, float* next) {

@@ -30,13 +30,15 @@ struct Contribution {
   DType residual_dtype; // fp32 or bf16
 };
 
-// factor = right * transposed(y), rank x rows, or left * y, rank x columns.
+// factor = right * transposed(y), rank x rows, or left * y, rank x columns. The latter is added up
+// over kGroupRows rows at a time, and then over these groups.
 void factor_of(const LowRank& matrix, Factor which, const Contribution& y, float* factor);
 
 // Ends a step. `sent` is the factor this rank gave, as others take it, `mean` what all have
 // received. residual_out, which may be null or y's own, becomes y less what was sent; `out`, which
 // may be x, becomes what was received. Where the mean is not finite nothing goes into residual_out.
-void deliver(const LowRank& matrix, Factor which, const Contribution& y, const float* sent,
+// False where anything that was received is not finite, as `out` holds it.
+bool deliver(const LowRank& matrix, Factor which, const Contribution& y, const float* sent,
              const float* mean, void* residual_out, void* out);
 
 // next = the factor, made orthonormal: `rank` vectors of `length`. False, and nothing of use in

@@ -103,7 +103,7 @@ struct Project : NoScratch {
     }
   }
 
-private:
+protected:
   static constexpr unsigned kRows = kTileRows * kSumLanes / kWarp, kVectors = 8;
   struct Sums {
     F of[kRows][kVectors];

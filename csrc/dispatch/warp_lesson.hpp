@@ -99,6 +99,26 @@ THINWIRE_TEAM void assign(const Team& team, float* v, std::size_t n, Fn f) {
   });
 }
 
+// Gram-Schmidt of vector k, after those before it. Returns false where it vanishes.
+template <class Team>
+THINWIRE_TEAM bool orthonormalise_one(const Team& team, float* vectors, std::size_t columns,
+                                      std::size_t k) {
+  float* v = vectors + k * columns;
+  const auto of_v = [=](std::size_t j) { return F::splat(v[j]); };
+  for (std::size_t l = 0; l < k; ++l) {
+    const float* w = vectors + l * columns;
+    const auto of_w = [=](std::size_t j) { return F::splat(w[j]); };
+    const F factor = F::splat(-dot16(team, columns, of_v, of_w));
+    assign(team, v, columns, [=](std::size_t j) { return multiply_add(of_w(j), factor, of_v(j)); });
+  }
+  const float square = dot16(team, columns, of_v, of_v);
+  if (!(square >= kVanished))
+    return false;
+  const F scale = F::splat(1 / square_root(F::splat(square)).v);
+  assign(team, v, columns, [=](std::size_t j) { return of_v(j) * scale; });
+  return true;
+}
+
 // The vectors, turned towards the moments and made orthonormal again. One unit is a matrix.
 struct Turn : NoScratch {
   static THINWIRE_HD std::size_t units(const LessonArgs&) { return 1; }
@@ -148,26 +168,13 @@ private:
            [=](std::size_t j) { return F::splat(v[j]) * F::splat(kKeptOfVector) + m(j) * weight; });
   }
 
-  // Gram-Schmidt, vector after vector. Returns false where one vanishes.
+  // Returns false where one vanishes.
   template <class Team>
   static THINWIRE_TEAM bool orthonormalise(const Team& team, float* vectors, std::size_t columns,
                                            std::size_t rank) {
-    for (std::size_t k = 0; k < rank; ++k) {
-      float* v = vectors + k * columns;
-      const auto of_v = [=](std::size_t j) { return F::splat(v[j]); };
-      for (std::size_t l = 0; l < k; ++l) {
-        const float* w = vectors + l * columns;
-        const auto of_w = [=](std::size_t j) { return F::splat(w[j]); };
-        const F factor = F::splat(-dot16(team, columns, of_v, of_w));
-        assign(team, v, columns,
-               [=](std::size_t j) { return multiply_add(of_w(j), factor, of_v(j)); });
-      }
-      const float square = dot16(team, columns, of_v, of_v);
-      if (!(square >= kVanished))
+    for (std::size_t k = 0; k < rank; ++k)
+      if (!orthonormalise_one(team, vectors, columns, k))
         return false;
-      const F scale = F::splat(1 / square_root(F::splat(square)).v);
-      assign(team, v, columns, [=](std::size_t j) { return of_v(j) * scale; });
-    }
     return true;
   }
 };

@@ -279,11 +279,49 @@ class LowRank:
         residual_dtype: int,
         sent: int,
         mean: int,
-    ) -> None:
-        """Replaces x by what the mean factor stands for; residual_out becomes what was not sent."""
+    ) -> bool:
+        """Replaces x by what the mean factor stands for; residual_out becomes what was not sent.
+
+        False where x is not finite now."""
 
 def orthonormal_factor(length: int, rank: int, factor: int, next: int) -> bool:
     """Writes a factor, made orthonormal, to next. False where it is zero or not finite."""
+
+class FactoredBucket:
+    """Where a bucket on a device lies, and what stands in for it."""
+
+    def __init__(self, is_left: bool, dtype: int, residual_dtype: int, scale: float) -> None: ...
+    def add_matrix(
+        self,
+        matrix: LowRank,
+        values: int,
+        residual: int,
+        residual_out: int,
+        sent: int,
+        losses: int,
+        mean: int,
+        next: int,
+    ) -> None:
+        """Adds a matrix that travels as a factor."""
+    def add_values(self, values: int, count: int, stand_in: int) -> None:
+        """Adds values that the stand-in has as the bucket has them."""
+
+def cuda_take_factors(bucket: FactoredBucket, stream: int) -> None:
+    """Fills the stand-in of a bucket on a CUDA device; only launches."""
+
+def cuda_give_factors(bucket: FactoredBucket, nonfinite: int, stream: int) -> None:
+    """Delivers the means, keeps what was not sent, learns; only launches.
+
+    The integer at `nonfinite`, 0 before, is not where a matrix is not finite now.
+    """
+
+def cuda_learn_factors(
+    lessons: Sequence[tuple[LowRank, int, int]], is_left: bool, dtype: int, stream: int
+) -> None:
+    """Works out the next steps' factors from decoded gradients on a CUDA device; only launches.
+
+    A lesson is (matrix, where its values lie, where its next factor goes).
+    """
 
 class Layout:
     """What one frame holds: segments of (count, codec) or (count, codec, basis)."""

@@ -86,7 +86,10 @@ class Flow:
         def current_stream(_: Any) -> Any:
             return SimpleNamespace(synchronize=lambda: self.log.append("synchronize"))
 
-        self.queues = SimpleNamespace(native=lambda device: "its queue", stream=lambda device: "its stream")
+        aside = SimpleNamespace(wait_event=lambda event: self.log.append(("wait", event.cuda_event)))
+        self.queues = SimpleNamespace(
+            native=lambda device: "its queue", stream=lambda device: "its stream", aside=lambda device: aside
+        )
         monkeypatch.setattr(native_engine, "Queues", lambda: self.queues)
         monkeypatch.setattr(torch.cuda, "set_device", lambda device: self.log.append(("stay on", device)))
         monkeypatch.setattr(torch.cuda, "stream", stream)
@@ -147,6 +150,29 @@ def test_the_engine_is_told_when_a_bucket_is_ready_and_what_to_watch(flow: Flow)
     assert where == ("its queue", 1234, [(1, 4, 6)])
     flow.operation.over.set()
     assert future.done.wait(TIMEOUT_S)
+
+
+def test_the_engine_is_told_when_what_stands_in_for_a_bucket_is_ready(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = torch.zeros(3)
+
+    def begin(program: Program, buffer: torch.Tensor, step: Step) -> torch.Tensor:
+        flow.log.append("begin")
+        return values
+
+    monkeypatch.setattr(Program, "stand_in", "a stand-in")
+    monkeypatch.setattr(Program, "begin", begin)
+    monkeypatch.setattr(native_engine, "mark", lambda found: SimpleNamespace(cuda_event=5678))
+    flow.operation.over.set()
+    flow.engine.submit(flow.job(Future(flow.log)))
+    flow.engine.close()
+    aside = flow.queues.aside(None)
+    begun = flow.log.index(("wait", 1234))
+    assert flow.log[begun : begun + 4] == [("wait", 1234), ("on", aside), "begin", ("off", aside)]
+    _, _, _, address, *_, where = flow.calls[0]
+    assert address == values.data_ptr()
+    assert where[:2] == ("its queue", 5678)
 
 
 def test_a_future_completes_on_the_stream_of_the_engine(flow: Flow) -> None:

@@ -41,7 +41,7 @@ class BaseEngine:
 
     @property
     def programs_made(self) -> int:
-        """How many programs were made: more at a rebuild of buckets, and at the end of the warm-up."""
+        """How often a bucket was planned: again at a rebuild of buckets, and at the end of the warm-up."""
         return self._planner.made
 
     @property

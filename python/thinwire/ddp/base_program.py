@@ -10,6 +10,7 @@ import torch
 
 from thinwire import _core
 from thinwire.ddp.bases import MatrixBasis
+from thinwire.ddp.device_stand_in import DeviceStandIn
 from thinwire.ddp.factors import MatrixFactors
 from thinwire.ddp.memory import Memory
 from thinwire.ddp.model import real_view
@@ -27,6 +28,8 @@ ResidualAddresses = tuple[list[int] | None, list[int] | None]
 """The address of each segment's residual (0: it has none) in both arrays of `Residuals`; None for none."""
 DeviceLesson = tuple[_core.Basis, int, int, int, float, int, int]
 """What `_core.cuda_learn` takes."""
+DeviceFactorLesson = tuple[_core.LowRank, int, int]
+"""What `_core.cuda_learn_factors` takes."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,10 @@ class FactorLesson:
         """Learn from the decoded bucket at this address."""
         self.factors.learn_from(sends_left(step), buffer + self.offset, dtype)
 
+    def on_device(self, buffer: int, is_left: bool) -> DeviceFactorLesson:
+        """Return the lesson of the decoded bucket at this address, for `_core.cuda_learn_factors`."""
+        return self.factors.native, buffer + self.offset, self.factors.write_next(is_left)
+
 
 class BaseProgram:
     """A bucket's plan, bound to this rank's residuals and to what is shared.
@@ -150,12 +157,12 @@ class BaseProgram:
 
         On a CUDA device this is only launched, in the order of torch's current stream.
         """
-        if self.stand_in is not None:
-            self.stand_in.give(buffer, step)
+        if self.stand_in is not None and not self.stand_in.give(buffer, step):
+            step.nonfinite = True
         if step.nonfinite:
             return
         if buffer.is_cuda:
-            self._learn_on_device(buffer)
+            self._learn_on_device(buffer, step)
             return
         for lesson in self.lessons:
             lesson.take(buffer.data_ptr(), self.dtype, step.number)
@@ -206,10 +213,15 @@ class BaseProgram:
         self._addresses = {i: (address, address) for i, address in addresses.items()}
         self.watched, self.lessons, self._bases = [], [], {}
 
-    def _learn_on_device(self, buffer: torch.Tensor) -> None:
-        address = buffer.data_ptr()
-        lessons = [lesson.on_device(address) for lesson in self.lessons if isinstance(lesson, Lesson)]
-        _core.cuda_learn(lessons, self.dtype, torch.cuda.current_stream(buffer.device).cuda_stream)
+    def _learn_on_device(self, buffer: torch.Tensor, step: Step) -> None:
+        address, stream = buffer.data_ptr(), torch.cuda.current_stream(buffer.device).cuda_stream
+        is_left = sends_left(step.number)
+        bases = [lesson.on_device(address) for lesson in self.lessons if isinstance(lesson, Lesson)]
+        factors = [
+            lesson.on_device(address, is_left) for lesson in self.lessons if isinstance(lesson, FactorLesson)
+        ]
+        _core.cuda_learn(bases, self.dtype, stream)
+        _core.cuda_learn_factors(factors, is_left, self.dtype, stream)
 
     def _layout_of(self, share: Share) -> _core.Layout:
         return share.layout(self.plan.plan_id, self._bases)
@@ -251,4 +263,6 @@ def _stand_in(sizes: Sequence[int], bound: Bound, memory: Memory) -> StandIn | N
         for parameter, shape, kept in zip(bound.parameters, bound.factors, bound.keeps, strict=True)
     ]
     dtypes = DTYPE_CODES[bound.dtype], DTYPE_CODES[memory.residuals.dtype]
-    return StandIn(sizes, bound.reduced(sizes), factored, bound.is_left, bound.dtype.itemsize, dtypes)
+    device = bound.parameters[0].device
+    kind = StandIn if device.type == "cpu" else DeviceStandIn
+    return kind(sizes, bound.reduced(sizes), factored, bound.is_left, bound.dtype.itemsize, dtypes, device)

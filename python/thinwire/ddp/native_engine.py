@@ -22,7 +22,7 @@ from thinwire.ddp.frames import check_weights
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.native_program import NativeProgram
 from thinwire.ddp.native_wire import NativeWire
-from thinwire.ddp.on_device import Queues, after, stay_on
+from thinwire.ddp.on_device import Queues, after, mark, on_stream, stay_on
 from thinwire.ddp.planner import Planner
 from thinwire.ddp.report import SAMPLE_EVERY, Metrics
 from thinwire.ddp.verify import Verifier
@@ -121,7 +121,7 @@ class NativeEngine(BaseEngine):
             return None
         program = job.program = self._program(job)
         with self.metrics.factorise:
-            values = program.begin(buffer, step)
+            values = self._begin(program, job)
         held, where = b"", None
         if job.ready is None:
             held = program.flags(program.zeros(values))
@@ -151,6 +151,17 @@ class NativeEngine(BaseEngine):
             # What begins with zeros, or was loaded, must be there before the engine's stream reads it.
             torch.cuda.current_stream(job.buffer.device).synchronize()
         return program
+
+    def _begin(self, program: NativeProgram, job: Job) -> torch.Tensor:
+        """Return what is reduced. What stands in for a bucket on a device has a `ready` of its own."""
+        if job.ready is None or program.stand_in is None:
+            return program.begin(job.buffer, job.step)
+        stream = self._queues.aside(job.buffer.device)
+        stream.wait_event(job.ready)
+        with on_stream(stream):
+            values = program.begin(job.buffer, job.step)
+            job.ready = mark(values)
+        return values
 
     def _reduce_plainly(self, job: Job) -> None:
         """Add up a bucket whose dtype is not compressed, in the order of ranks."""

@@ -3,7 +3,8 @@
 The engine gives its work to a stream of its own (`csrc/ring/device_frames.hpp`). It begins when the host has
 seen that the bucket is ready, by an event behind all that the caller's stream had been given, and an
 operation is over when all of its work is. So nothing ever waits on that stream, and the bucket's memory is in
-use exactly while its future is not complete.
+use exactly while its future is not complete. What is worked out of a bucket before the engine begins is given
+to another stream, which waits for the bucket; the engine is told of an event behind that work.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Queues:
     def __init__(self) -> None:
         self._native: dict[torch.device, _core.Device] = {}
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._aside: dict[torch.device, torch.cuda.Stream] = {}
 
     def native(self, device: torch.device) -> _core.Device:
         """Return the engine's stream of a device, as it takes it."""
@@ -77,3 +79,9 @@ class Queues:
             address = self.native(device).stream
             self._streams[device] = torch.cuda.ExternalStream(address, device)  # type: ignore[no-untyped-call]
         return self._streams[device]
+
+    def aside(self, device: torch.device) -> torch.cuda.Stream:
+        """Return a stream beside the engine's, for what waits for a bucket: the engine's never waits."""
+        if device not in self._aside:
+            self._aside[device] = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+        return self._aside[device]

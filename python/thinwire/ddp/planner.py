@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -31,20 +31,20 @@ class Agreeing(Protocol):
 
 @dataclass(frozen=True)
 class _Known(Generic[ProgramT]):
-    """The programs of a bucket, by the factors that travel, and what they were made for."""
+    """The programs of a bucket, by whether left factors travel, and what they were made for."""
 
     parameters: tuple[int, ...]
     dtype: torch.dtype
     warm: bool
-    programs: dict[bool | None, ProgramT] = field(default_factory=dict)
+    programs: dict[bool | None, ProgramT]
 
 
 class Planner(Generic[ProgramT]):
     """Makes the program of every bucket once, and again when DDP rebuilds its buckets or the warm-up ends.
 
-    Under PowerSGD a bucket has two, of which steps take one or the other.
+    Under PowerSGD a bucket has two, made together, of which steps take one or the other.
 
-    Used by one thread, in the order of buckets. `made` counts the programs.
+    Used by one thread, in the order of buckets. `made` counts how often a bucket's were made.
     """
 
     def __init__(self, policy: Policy, wire: Agreeing, limits: Limits, bind: Binder[ProgramT]) -> None:
@@ -66,10 +66,9 @@ class Planner(Generic[ProgramT]):
         wanted = (tuple(map(id, parameters)), buffer.dtype, warm)
         known = self._known.get(bucket)
         if known is None or (known.parameters, known.dtype, known.warm) != wanted:
-            known = _Known(*wanted)
-        if is_left not in known.programs:
-            known.programs[is_left] = self._make(bucket, buffer, parameters, step)
-            self._known[bucket] = known
+            sides = (None,) if is_left is None else (True, False)
+            made = {side: self._make(bucket, buffer, parameters, step, side) for side in sides}
+            known = self._known[bucket] = _Known(*wanted, made)
             self.made += 1
         return known.programs[is_left]
 
@@ -83,12 +82,18 @@ class Planner(Generic[ProgramT]):
         return [(f"parameter {i} of shape {tuple(p.shape)}", p) for i, p in enumerate(parameters)]
 
     def _make(
-        self, bucket: int, buffer: torch.Tensor, parameters: Sequence[torch.Tensor], step: int
+        self,
+        bucket: int,
+        buffer: torch.Tensor,
+        parameters: Sequence[torch.Tensor],
+        step: int,
+        is_left: bool | None,
     ) -> ProgramT:
-        warm, is_left = self._policy.is_warm(step), self._policy.sends_left(step)
+        warm = self._policy.is_warm(step)
         description = {
             "bucket": bucket,
             "step": step,
+            "left factors": is_left,
             "dtype": str(buffer.dtype),
             "shapes": [list(parameter.shape) for parameter in parameters],
             "wire version": _core.WIRE_VERSION,

@@ -17,7 +17,7 @@ from thinwire._core import GREATEST_BASIS_RANK, CodecSpec
 from thinwire.ddp.model import matrix_shape
 from thinwire.ddp.plan import BasisShape, Coding
 from thinwire.ddp.powersgd import FactorShape, PowerSGD, sends_left
-from thinwire.errors import InvalidArgument, NotBuilt
+from thinwire.errors import InvalidArgument
 
 BITS_16_RATIO = 2.0
 """A codec that shrinks fp32 by no more than this is exact enough to need neither residual nor policy."""
@@ -117,15 +117,10 @@ class Policy:
     def factors_of(self, parameter: torch.Tensor) -> FactorShape | None:
         """Return the shape of the factors a parameter travels as; None where it does not.
 
-        Raises InvalidArgument where more vectors were asked for than the matrix has rows or columns, NotBuilt
-        for one that is not on the CPU.
+        Raises InvalidArgument where more vectors were asked for than the matrix has rows or columns.
         """
         if self.reducer is None or self._has_few_values(parameter):
             return None
-        if parameter.device.type != "cpu":
-            raise NotBuilt(
-                f"{self.reducer} works on the CPU only, a parameter is on {parameter.device}; take a codec"
-            )
         (rows, columns), rank = matrix_shape(parameter), self.reducer.rank
         if self.reducer.is_rank_given and rank > min(rows, columns):
             raise InvalidArgument(

@@ -61,6 +61,7 @@ class StandIn:
         is_left: which factor.
         item_bytes: of a value in the bucket.
         dtypes: of the bucket and of the residuals, by their number in a frame.
+        device: of the bucket.
 
     Attributes:
         values: what the engine reduces, fp32; afterwards the means.
@@ -76,6 +77,7 @@ class StandIn:
         is_left: bool,
         item_bytes: int,
         dtypes: tuple[int, int],
+        device: torch.device,
     ) -> None:
         self._is_left = is_left
         self._dtype, self._residual_dtype = dtypes
@@ -95,9 +97,8 @@ class StandIn:
             else:
                 self._runs.append(_Run(here, there))
             at, start = here.stop, there.stop
-        self.values, self.losses, self._sent = torch.zeros(
-            3, start, dtype=torch.float32, device="cpu"
-        ).unbind()
+        arrays = torch.zeros(3, start, dtype=torch.float32, device=device)
+        self.values, self.losses, self._sent = arrays.unbind()
 
     def take(self, buffer: torch.Tensor, step: Step) -> None:
         """Take the factors and the other values of a bucket."""
@@ -108,13 +109,17 @@ class StandIn:
             self._factorise(matrix, buffer.data_ptr() + matrix.offset, step)
         self._sent.copy_(self.losses)
 
-    def give(self, buffer: torch.Tensor, step: Step) -> None:
-        """Put what the means stand for into the bucket, keep what was not sent, learn the next factors."""
+    def give(self, buffer: torch.Tensor, step: Step) -> bool:
+        """Put what the means stand for into the bucket, keep what was not sent, learn the next factors.
+
+        Return whether the matrices are finite now, the same on all ranks: a product of finite factors may be
+        beyond what the bucket's dtype holds.
+        """
         self._sent.sub_(self.losses)
         for run in self._runs:
             buffer[run.bucket].copy_(self.values[run.stand_in])
-        for matrix in self._matrices:
-            self._deliver(matrix, buffer.data_ptr() + matrix.offset, step)
+        finite = [self._deliver(m, buffer.data_ptr() + m.offset, step) for m in self._matrices]
+        return all(finite)
 
     def error_of_one(self, number: int, step: Step) -> tuple[float, float]:
         """Return the squared norms of what a matrix has not sent, and of what it had to send.
@@ -124,8 +129,8 @@ class StandIn:
         matrix = self._matrices[number % len(self._matrices)]
         if matrix.of.residuals is None:
             return 0.0, 0.0
-        kept = float(matrix.of.residuals[step.target].double().square().sum())
-        return kept, kept + float(self._sent[matrix.factor].double().square().sum())
+        kept = _squared_norm(matrix.of.residuals[step.target])
+        return kept, kept + _squared_norm(self._sent[matrix.factor])
 
     def _factorise(self, matrix: _Matrix, x: int, step: Step) -> None:
         factor, factors = self.losses[matrix.factor], matrix.of.factors
@@ -137,10 +142,10 @@ class StandIn:
             self._is_left, x, self._dtype, step.weight, source, self._residual_dtype, factor.data_ptr()
         )
 
-    def _deliver(self, matrix: _Matrix, x: int, step: Step) -> None:
+    def _deliver(self, matrix: _Matrix, x: int, step: Step) -> bool:
         mean, factors = self.values[matrix.factor].data_ptr(), matrix.of.factors
         source, target = matrix.of.addresses(step)
-        factors.native.deliver(
+        is_finite = factors.native.deliver(
             self._is_left,
             x,
             self._dtype,
@@ -152,3 +157,8 @@ class StandIn:
             mean,
         )
         factors.learn(self._is_left, mean)
+        return is_finite
+
+
+def _squared_norm(values: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2

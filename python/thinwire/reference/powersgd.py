@@ -7,9 +7,12 @@ arrives orthonormal for itself.
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import numpy as np
 
-from .basis import beside, expand, project, to_about_one
+from .basis import GROUP_ROWS, beside, expand, project, to_about_one
 from .numerics import F32, INF_FP32, dot, mag, multiply_add
 from .rounding import uniform
 
@@ -28,7 +31,16 @@ def left_factor(right: F32, y: F32) -> F32:
 
 
 def right_factor(left: F32, y: F32) -> F32:
-    """Return the right factor `(rank, columns)` of `y`, for an orthonormal left one: row after row."""
+    """Return the right factor `(rank, columns)` of `y`, for an orthonormal left one.
+
+    It is added up row after row of each group of rows, then group after group.
+    """
+    starts = range(0, len(y), GROUP_ROWS)
+    groups = (_sum_of_rows(left[:, at : at + GROUP_ROWS], y[at : at + GROUP_ROWS]) for at in starts)
+    return functools.reduce(operator.add, groups)
+
+
+def _sum_of_rows(left: F32, y: F32) -> F32:
     sums = np.zeros((len(left), y.shape[1]), dtype=np.float32)
     for i, row in enumerate(y):
         sums = multiply_add(left[:, i, None], row, sums)
