@@ -21,8 +21,11 @@ class Launches:
         self.frames = [self._bytes(size) for _ in range(frames)]
         self._work = self._bytes(_core.cuda_work_bytes(layout, frames))
 
-    def encode(self, frame: int = 0) -> None:
-        """Encode the values with feedback into a frame."""
+    def encode(self, frame: int = 0, used: list[int] | None = None) -> None:
+        """Encode the values with feedback into a frame.
+
+        `used`: the address of a word on the device that is 0 if they are held.
+        """
         residuals = [self.residual.data_ptr()]
         _core.cuda_launch_encode(
             self.layout,
@@ -38,6 +41,7 @@ class Launches:
             self.frames[frame].data_ptr(),
             self._work.data_ptr(),
             self._stream(),
+            used=used,
         )
 
     def decode(self, out: Any, accumulate: bool = True) -> None:

@@ -47,6 +47,7 @@ SANITIZED = (
     "tests/gpu/test_cuda_powersgd.py::test_lessons_have_the_bits_of_the_cpu",
     "tests/gpu/test_cuda_hook.py::test_a_stream_of_the_callers_own",
     "tests/gpu/test_launches.py::test_frames_are_added_in_their_order",
+    "tests/gpu/test_launches.py::test_the_device_finds_out_what_is_held",
     "tests/gpu/test_fingerprint.py::test_data_at_any_address",
 )
 """Tests that together launch every kernel, on data small enough for a program that runs 100 times slower."""

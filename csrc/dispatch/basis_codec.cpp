@@ -46,14 +46,15 @@ std::size_t coefficient_bytes(const Basis& basis, std::size_t count) {
 }
 
 FoldArgs input_args(const EncodeArgs& args, std::size_t first, std::size_t count, float* out) {
-  const void* residual = args.held ? nullptr : args.residual_in;
+  const void* residual = args.held || args.on_device.in_x ? nullptr : args.residual_in;
   return {.x = value_at(args.x, args.dtype, first),
           .dtype = args.dtype,
           .n = count,
           .scale = args.scale,
           .residual = value_at(residual, args.residual_dtype, first),
           .residual_dtype = args.residual_dtype,
-          .out = out};
+          .out = out,
+          .used = args.on_device.used};
 }
 
 EncodeArgs rest_args(const Basis& basis, const EncodeArgs& args, const float* rest) {
@@ -61,7 +62,8 @@ EncodeArgs rest_args(const Basis& basis, const EncodeArgs& args, const float* re
   found.x = rest;
   found.dtype = DType::fp32;
   found.scale = 1;
-  found.residual_in = args.held ? args.residual_in : nullptr;
+  found.residual_in = args.held || args.on_device.used ? args.residual_in : nullptr;
+  found.on_device.in_x = true;
   found.payload += coefficient_bytes(basis, args.n);
   found.gain = kRestGain;
   return found;

@@ -1,9 +1,10 @@
-// Takes the place of cuda_basis.cu, cuda_kernels.cu, cuda_frame.cpp and cuda_low_rank.cu in a build
-// without CUDA.
+// Takes the place of cuda_basis.cu, cuda_frame.cpp, cuda_kernels.cu, cuda_low_rank.cu and
+// cuda_sums.cu in a build without CUDA.
 #include "core/cuda_absent.hpp"
 #include "dispatch/cuda_basis.hpp"
 #include "dispatch/cuda_codec.hpp"
 #include "dispatch/cuda_low_rank.hpp"
+#include "dispatch/cuda_sums.hpp"
 
 namespace thinwire::cuda {
 
@@ -31,6 +32,12 @@ std::size_t encode_frame(const Layout&, const FrameHeader&, const FrameValues&, 
 FrameHeader decode_frame(const Layout&, std::span<const std::byte>, void*, DType, bool, Stream) {
   absent();
 }
+
+void fold(const Layout&, const FrameValues&, float*, std::byte*, Stream) { absent(); }
+
+void find_nonzero(std::span<const Stretch>, DType, std::uint32_t*, std::byte*, Stream) { absent(); }
+
+std::size_t sum_work_bytes(std::size_t) { absent(); }
 
 void learn(std::span<const Lesson>, Stream) { absent(); }
 

@@ -106,6 +106,7 @@ void check_values(const Layout& layout, const FrameValues& values) {
   check_items(layout, values.residual_in.size(), "residual_in");
   check_items(layout, values.residual_out.size(), "residual_out");
   check_items(layout, values.held.size(), "held");
+  check_items(layout, values.used.size(), "used");
   if (values.residual_dtype == DType::fp16)
     throw InvalidArgument("a residual is fp32 or bf16; fp16 would lose small values");
 }
@@ -171,6 +172,7 @@ EncodeArgs encode_args(const Layout& layout, std::size_t segment, const FrameVal
       .key = key,
       .step = step,
       .payload = reinterpret_cast<std::uint8_t*>(payload) + s.offset,
+      .on_device = {values.used.empty() ? nullptr : values.used[segment], values.residual_in_x},
   };
 }
 

@@ -65,6 +65,9 @@ struct FrameValues {
   std::span<void* const> residual_out = {};
   DType residual_dtype = DType::fp32; // fp32 or bf16
   std::span<const std::uint8_t> held = {};
+  // On a CUDA device alone, in place of `held`: see HeldOnDevice.
+  std::span<const std::uint32_t* const> used = {}; // null: that segment is not held
+  bool residual_in_x = false;
 };
 
 // out = x * scale + residual_in (held segments: x * scale), layout.count() fp32 values.

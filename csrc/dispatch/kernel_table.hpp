@@ -9,6 +9,13 @@
 
 namespace thinwire {
 
+// Whether a segment is held, where only a CUDA device knows: `used` points to a 0 there if it is.
+// Null where the host knows. With `in_x`, the residual of one that is not held is in x already.
+struct HeldOnDevice {
+  const std::uint32_t* used = nullptr;
+  bool in_x = false;
+};
+
 // One segment to encode: y = x * scale + residual_in, residual_out = y - decoded. A held segment
 // keeps its residual out of y and adds it after: residual_out = residual_in + (y - decoded).
 // Residuals may be null, or the same memory.
@@ -22,10 +29,11 @@ struct EncodeArgs {
   DType residual_dtype; // fp32 or bf16
   bool held;
   CodecSpec spec;
-  std::uint64_t key;     // stochastic rounding
-  std::uint64_t step;    // topk: which part of the values is sampled
-  std::uint8_t* payload; // spec.payload_bytes(n), all of it written
-  float gain = 1;        // by which codecs of one magnitude a block (sign1) multiply it
+  std::uint64_t key;           // stochastic rounding
+  std::uint64_t step;          // topk: which part of the values is sampled
+  std::uint8_t* payload;       // spec.payload_bytes(n), all of it written
+  float gain = 1;              // by which codecs of one magnitude a block (sign1) multiply it
+  HeldOnDevice on_device = {}; // what CUDA kernels settle `held` by
 };
 
 struct DecodeArgs {
@@ -46,6 +54,7 @@ struct FoldArgs {
   const void* residual; // may be null
   DType residual_dtype;
   float* out;
+  const std::uint32_t* used = nullptr; // of HeldOnDevice: held, it is out without the residual
 };
 
 struct KernelTable {

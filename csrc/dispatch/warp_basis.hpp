@@ -37,6 +37,8 @@ struct RowArgs {
   std::uint8_t* payload; // of the coefficients; null where they do not travel
 };
 
+THINWIRE_TEAM void settle(RowArgs& a) { lane::settle(a.input); }
+
 // The rests of frames as the codec decoded them, and where their sums with the parts along the
 // basis go. Those of the next frame lie behind those of one.
 struct SumArgs {

@@ -18,6 +18,21 @@ template <class Args> struct Item {
   std::byte* work;
 };
 
+// What only the device knows of a segment, before its first unit.
+template <class Args> THINWIRE_TEAM void settle(Args&) {}
+
+THINWIRE_TEAM void settle(EncodeArgs& a) {
+  if (a.on_device.used != nullptr)
+    a.held = *a.on_device.used == 0;
+  if (a.on_device.in_x && !a.held)
+    a.residual_in = nullptr;
+}
+
+THINWIRE_TEAM void settle(FoldArgs& a) {
+  if (a.used != nullptr && *a.used == 0)
+    a.residual = nullptr;
+}
+
 struct NoScratch {
   template <class Args> static constexpr std::size_t scratch(const Args&) { return 0; }
 };

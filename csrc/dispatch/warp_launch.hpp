@@ -51,7 +51,8 @@ THINWIRE_TEAM void run_units(const Team& team, const Batch<Args>& batch, const K
   for (std::size_t unit = warp; unit < batch.units; unit += warps) {
     number = item_of(batch, unit, number);
     const std::size_t begin = number == 0 ? 0 : batch.end(number - 1);
-    const Item<Args> item = batch.item(number);
+    Item<Args> item = batch.item(number);
+    settle(item.args);
     kernel(team, item, unit - begin, scratch);
   }
 }

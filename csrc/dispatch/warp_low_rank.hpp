@@ -3,9 +3,9 @@
 //
 // Bytes that must move, a value of an fp32 matrix with an fp32 residual: 8 to take its factor, 16
 // to deliver the mean; 6 and 12 where x has 16 bits. The sums of groups add rank / 8 to right
-// factors. The factors are small beside that. Each value is read once, and once more out of a cache
-// for every 8 vectors above the first. Operations: rank multiply-adds a value to take a factor,
-// twice as many to deliver.
+// factors. The factors are small beside that. To take a factor of more than 8 vectors, values are
+// read again, out of a cache, for every 8 more. Operations: rank multiply-adds a value to take a
+// factor, twice as many to deliver.
 #pragma once
 
 #include "dispatch/factored_bucket.hpp"
@@ -15,16 +15,15 @@ namespace thinwire::lane::low_rank {
 
 using thinwire::kGroupRows; // topk has groups too
 
+// A matrix and working memory, which serves first to take its factor, later to give the mean.
 struct MatrixArgs {
   FactoredMatrix of;
   Contribution y;
   Factor which;
-  float* sums; // Take: of groups of rows. Deliver: coefficients of what was sent
-  float*
-      received; // Deliver: coefficients of the mean; what was sent has the same for right factors
-  // Take: whether x has a value that is not zero; null where nobody asks. Deliver: whether the mean
-  // has one that is not finite.
-  std::uint32_t* flag;
+  float* sums;         // taking: of groups of rows. Giving: coefficients of what was sent
+  float* received;     // giving: those of the mean, the same for right factors
+  std::uint32_t* flag; // taking: whether x is not all zero; null where nobody asks.
+                       // Giving: whether the mean is not all finite
 
   THINWIRE_HD bool is_left() const { return which == Factor::left; }
   THINWIRE_HD std::size_t length() const { return is_left() ? of.matrix.rows : of.matrix.columns; }

@@ -444,8 +444,36 @@ def cuda_launch_encode(
     frame: int,
     work: int,
     stream: int,
+    used: Sequence[int] | None = None,
+    residual_in_x: bool = False,
 ) -> None:
-    """Encodes a payload on the current CUDA device into a frame there; waits for nothing."""
+    """Encodes a payload on the current CUDA device into a frame there; waits for nothing.
+
+    A segment is held where there is a 0 at its address in `used`; the residual of one that is not is in x
+    already with `residual_in_x`.
+    """
+
+def cuda_launch_fold(
+    layout: Layout,
+    x: int,
+    dtype: int,
+    scale: float,
+    residual_in: Sequence[int] | None,
+    residual_dtype: int,
+    used: Sequence[int] | None,
+    out: int,
+    work: int,
+    stream: int,
+) -> None:
+    """fold on the current CUDA device, segments held as `used` says; waits for nothing."""
+
+def cuda_launch_find_nonzero(
+    stretches: Sequence[tuple[int, int]], dtype: int, found: int, work: int, stream: int
+) -> None:
+    """Sets to 1 those of the zeroed `found` (uint32) whose stretch has a value that is not zero.
+
+    A stretch is (address, count). Waits for nothing.
+    """
 
 def cuda_launch_decode(
     layout: Layout, frames: Sequence[int], out: int, dtype: int, accumulate: bool, work: int, stream: int
@@ -453,7 +481,10 @@ def cuda_launch_decode(
     """Adds up the payloads of frames on the current CUDA device, in their order; waits for nothing."""
 
 def cuda_work_bytes(layout: Layout, frames: int = 1) -> int:
-    """Bytes of working memory that these two need, for so many frames at once."""
+    """Bytes of working memory to encode, or to decode so many frames at once."""
+
+def cuda_sum_work_bytes(segments: int) -> int:
+    """Bytes of working memory of cuda_launch_fold and cuda_launch_find_nonzero, for so many of either."""
 
 def read_header(frame: int, frame_bytes: int) -> Header:
     """The header of a frame, after every check that needs no codec."""

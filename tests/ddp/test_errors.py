@@ -18,8 +18,9 @@ from ddp.ranks import Ranks
 from ddp.training import Weights, assert_replicas, attached, error_of, make_ddp, noise, plain_step, train
 from thinwire import CorruptFrame, Error, InvalidArgument, PeerLost, Timeout
 from thinwire.ddp import HookState, attach
-from thinwire.ddp.frames import Contribution
-from thinwire.ddp.wire import Wire, Work
+from thinwire.ddp.c10d_wire import Work
+from thinwire.ddp.frames import HostFrames
+from thinwire.ddp.wire import Wire
 from thinwire.errors import NonFinite
 
 
@@ -108,14 +109,14 @@ def test_a_bad_mean_is_told_to_all_ranks_in_the_next_step(ranks: Callable[[int],
 def _fails_to_encode(rank: int) -> list[str]:
     ddp, state = attached("int8", transport="c10d")
     train(ddp, rank, 2)
-    encode = Contribution._encode_share
+    encode = HostFrames._encode
 
-    def fail_once(self: Contribution, *arguments: Any) -> None:
-        Contribution._encode_share = encode
+    def fail_once(self: HostFrames, *arguments: Any) -> None:
+        HostFrames._encode = encode
         raise ZeroDivisionError("out of luck")
 
     if rank == 0:
-        Contribution._encode_share = fail_once
+        HostFrames._encode = fail_once
     error = error_of(lambda: plain_step(ddp, rank, 2))
     _goes_on(ddp, rank)
     state.close()

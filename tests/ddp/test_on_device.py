@@ -246,21 +246,25 @@ def test_on_the_cpu_nothing_is_marked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "is_native", "advice"),
-    [("meta", True, "on the CPU and on CUDA devices"), ("cuda", False, "use transport='native'")],
+    ("device", "types", "advice"),
+    [
+        ("meta", ("cpu", "cuda"), "on the CPU and on CUDA devices"),
+        ("cuda", ("cpu",), "use transport='native'"),
+        ("cpu", ("cuda",), "use transport='native'"),
+    ],
 )
-def test_devices_that_are_not_served(device: str, is_native: bool, advice: str) -> None:
+def test_devices_that_are_not_served(device: str, types: tuple[str, ...], advice: str) -> None:
     tensor: Any = SimpleNamespace(device=torch.device(device))
     with pytest.raises(NotBuilt, match=f"a gradient is on {device}; .*{advice}"):
-        check_device("a gradient", tensor, is_native)
+        check_device("a gradient", tensor, types)
 
 
 def test_a_build_without_cuda_says_so() -> None:
     tensor: Any = SimpleNamespace(device=torch.device("cuda:0"))
     if _core.build_info()["cuda"]:
-        check_device("a gradient", tensor, True)
+        check_device("a gradient", tensor, ("cuda",))
         return
     with pytest.raises(NotBuilt, match="cuda:0, and this thinwire has no CUDA kernels"):
-        check_device("a gradient", tensor, True)
+        check_device("a gradient", tensor, ("cuda",))
     with pytest.raises(NotBuilt, match="no CUDA kernels"):
         _core.Device(0)

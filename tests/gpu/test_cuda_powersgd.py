@@ -69,7 +69,7 @@ def test_a_bucket_has_the_bits_of_the_cpu(dtype, residual_dtype):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_special_values(kind):
-    check_steps([(130, 33, 9), (40, 70, 4), (3, 5, 0)], kind, *DTYPES[0])
+    check_steps([(130, 33, 9), (40, 70, 4)], kind, *DTYPES[0])
 
 
 def test_more_matrices_than_a_launch_takes():
@@ -155,7 +155,7 @@ def _train(
     assert_replicas(ddp)
     kept = state.state_dict()
     arrays = [kept[what][name] for what in ("residuals", "factors") for name in sorted(kept[what])]
-    assert len(arrays) == 4
+    assert set(kept["factors"]) == set(kept["residuals"]) != set()
     found = [*ddp.parameters(), *arrays]
     state.close()
     return [tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() for tensor in found]

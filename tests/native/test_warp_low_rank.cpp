@@ -305,6 +305,8 @@ TEST(means_whose_vectors_depend_on_each_other) {
 
 TEST(lessons_have_the_bits_of_the_cpu) {
   for_each_bucket([](Factor which, DType dtype, DType residual_dtype, std::uint64_t seed) {
+    if (residual_dtype != DType::fp32)
+      return; // a lesson has no residual
     std::deque<Pair> pairs;
     std::vector<FactorLesson> lessons;
     for (const Shape& shape : kShapes)

@@ -7,13 +7,15 @@ import os
 from contextlib import suppress
 from typing import Any
 
+import torch
+
 from thinwire.ddp.jobs import Job
-from thinwire.ddp.on_device import mark, on_stream, stay_on
+from thinwire.ddp.on_device import mark, on_stream
 from thinwire.ddp.planner import Planner
 from thinwire.ddp.report import SAMPLE_EVERY, Metrics
 from thinwire.ddp.stand_in import StandIn
 from thinwire.ddp.step import Step
-from thinwire.errors import Error
+from thinwire.errors import Error, InvalidArgument
 
 
 class BaseEngine:
@@ -22,10 +24,10 @@ class BaseEngine:
     Attributes:
         broken: the error that ended all communication, or None.
         metrics: what was done, for the report.
-        is_native: whether gradients travel over thinwire's own links.
+        device_types: of the gradients that it reduces.
     """
 
-    is_native = False
+    device_types: tuple[str, ...] = ("cpu",)
 
     def __init__(self, planner: Planner[Any], metrics: Metrics) -> None:
         self.broken: Error | None = None
@@ -65,8 +67,6 @@ class BaseEngine:
     def _finish(self, job: Job) -> None:
         """Complete a bucket, learn from it, and give it back to DDP."""
         try:
-            if job.ready is not None:
-                stay_on(job.buffer.device)
             with on_stream(job.stream):
                 if job.left or not self._complete(job):
                     job.step.fail_for_good(copy.copy(self.broken or Error("the bucket was not finished")))
@@ -85,12 +85,16 @@ class BaseEngine:
             return True
         try:
             with self.metrics.decode:
-                job.program.end(job.buffer, job.step)
+                self._learn(job.program, job)
             self._sample_stand_in(job.program.stand_in, job.step)
         except Exception as error:
             self._break(error)
             return False
         return True
+
+    def _learn(self, program: Any, job: Job) -> None:
+        """Put the mean into the bucket, learn from it, and leave in it what the optimizer gets now."""
+        program.end(job.buffer, job.step)
 
     def _sample_stand_in(self, stand_in: StandIn | None, step: Step) -> None:
         sample, rest = divmod(step.number, SAMPLE_EVERY)
@@ -105,3 +109,9 @@ class BaseEngine:
 
     def _disconnect(self) -> None:
         raise NotImplementedError
+
+
+def check_averaged(buffer: torch.Tensor) -> None:
+    """Raise InvalidArgument for gradients of a dtype that has no mean."""
+    if not buffer.is_floating_point():
+        raise InvalidArgument(f"gradients of dtype {buffer.dtype} cannot be averaged")

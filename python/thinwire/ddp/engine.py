@@ -22,29 +22,28 @@ from typing import Any
 
 import torch
 
-from thinwire.ddp.base_engine import BaseEngine
+from thinwire.ddp.base_engine import BaseEngine, check_averaged
 from thinwire.ddp.base_program import DTYPE_CODES
+from thinwire.ddp.c10d_wire import Work
+from thinwire.ddp.contribution import Contribution
 from thinwire.ddp.frames import (
     Aborted,
-    Contribution,
+    HostFrames,
     ReduceBuffers,
+    Reduced,
     check_weights,
     failure_of,
     relative_error,
 )
-from thinwire.ddp.jobs import EndItem, Item, Job, PlainItem, SlotQueue
+from thinwire.ddp.jobs import SLOTS, EndItem, Item, Job, PlainItem, SlotQueue
 from thinwire.ddp.planner import Planner
 from thinwire.ddp.program import PieceProgram, Program
-from thinwire.ddp.report import SAMPLE_EVERY, Metrics, Span, plain_bytes
+from thinwire.ddp.report import Metrics, Span, plain_bytes
 from thinwire.ddp.step import Failure
 from thinwire.ddp.verify import Verifier
-from thinwire.ddp.wire import Wire, Work
+from thinwire.ddp.wire import Wire
 from thinwire.errors import Error, InvalidArgument, Timeout, TransportError
 
-SLOTS = 2
-"""Pieces that may be in each phase at a time."""
-SAMPLE_VALUES = 1 << 16
-"""Most values of such a share to look at."""
 _JOIN_SECONDS = 5.0
 
 
@@ -127,28 +126,27 @@ class Engine(BaseEngine):
         with self.metrics.factorise:
             values = program.begin(job.buffer, job.step)
         held = frozenset(program.zeros(values))
-        contribution = Contribution(program, job.step, values.data_ptr(), held)
+        frames = HostFrames(Contribution(program, job.step, values.data_ptr(), held))
         job.left = len(program.pieces)
         for piece in program.pieces:
             if self.broken is not None:
                 return
-            self._send(job, contribution, piece)
+            self._send(job, frames, piece)
 
-    def _send(self, job: Job, contribution: Contribution, piece: PieceProgram) -> None:
+    def _send(self, job: Job, frames: HostFrames, piece: PieceProgram) -> None:
         sent, received = sum(piece.send_sizes), sum(piece.recv_sizes)
         slot = self._free[0].get(sent, received)
         failure, self._abort = self._abort, None
         with self.metrics.encode:
-            contribution.encode_outgoing(piece, slot.send.data_ptr(), failure)
+            frames.encode_outgoing(piece, slot.send.data_ptr(), failure)
         self.metrics.phase_1.sent_bytes += sent
         work = self._wire.all_to_all(
             slot.recv[:received], slot.send[:sent], piece.recv_sizes, piece.send_sizes
         )
-        self._queues[1].put(Item(job, contribution, piece, slot, work, failure))
+        self._queues[1].put(Item(job, frames, piece, slot, work, failure))
 
     def _start_plain(self, job: Job) -> None:
-        if not job.buffer.is_floating_point():
-            raise InvalidArgument(f"gradients of dtype {job.buffer.dtype} cannot be averaged")
+        check_averaged(job.buffer)
         job.buffer.mul_(job.step.weight)
         weights = torch.tensor([job.step.weight], dtype=torch.float64)
         self.metrics.phase_1.sent_bytes += plain_bytes(job.buffer.nbytes, self._wire.size)
@@ -173,17 +171,17 @@ class Engine(BaseEngine):
         item.work.wait()
         self._arrived(self.metrics.phase_1, item.work)
         slot = self._free[1].get(piece.slot, ranks * piece.slot)
-        failure = None
+        reduced = Reduced()
         if piece.mine is not None:
-            scratch = self._scratch_of(item.contribution.program.scratch_values)
+            scratch = self._scratch_of(item.frames.contribution.program.scratch_values)
             buffers = ReduceBuffers(item.slot.recv.data_ptr(), scratch.data_ptr(), slot.send.data_ptr())
             with self.metrics.reduce:
-                failure = item.contribution.reduce_own(piece, piece.mine, buffers, item.failure)
-            if failure is None:
+                reduced = item.frames.reduce_own(piece, piece.mine, buffers, item.failure)
+            if reduced.failure is None:
                 self._sample_error(item)
         self.metrics.phase_2.sent_bytes += (ranks - 1) * piece.slot
         work = self._wire.all_gather(slot.recv[: ranks * piece.slot], slot.send[: piece.slot])
-        self._queues[2].put(Item(item.job, item.contribution, piece, slot, work, failure))
+        self._queues[2].put(Item(item.job, item.frames, piece, slot, work, *reduced))
 
     def _scratch_of(self, values: int) -> torch.Tensor:
         if self._scratch.numel() < values:
@@ -191,13 +189,10 @@ class Engine(BaseEngine):
         return self._scratch
 
     def _sample_error(self, item: Item) -> None:
-        sample, rest = divmod(item.job.step.number, SAMPLE_EVERY)
-        share = item.piece.mine
-        program = item.contribution.program
-        if rest or share is None or item.piece.index != sample % len(program.pieces) or program.stand_in:
-            return
-        count, start = min(share.layout.count, SAMPLE_VALUES), share.offset // item.job.buffer.itemsize
-        self.metrics.add_error(*relative_error(self._scratch[:count], item.job.buffer[start : start + count]))
+        part = item.frames.contribution.program.sample_of(item.piece, item.job.step.number)
+        if part is not None:
+            sums = self._scratch[: part.stop - part.start]
+            self.metrics.add_error(*relative_error(sums, item.job.buffer[part]))
 
     # The decode thread.
 
@@ -217,17 +212,20 @@ class Engine(BaseEngine):
         job, piece, frames = item.job, item.piece, item.slot.recv.data_ptr()
         item.work.wait()
         self._arrived(self.metrics.phase_2, item.work)
+        job.step.nonfinite |= item.nonfinite
         if item.failure is not None:
             job.step.fail(item.failure.error(), job.bucket, piece.index, self._wire.rank)
         with self.metrics.decode:
             for share in piece.others:
                 try:
-                    item.contribution.decode_share(piece, share, frames + share.owner * piece.slot)
+                    job.step.nonfinite |= item.frames.decode_share(
+                        piece, share, frames + share.owner * piece.slot
+                    )
                 except (Error, Aborted) as error:
                     failure = failure_of(error)
                     job.step.fail(failure.error(), job.bucket, piece.index, share.owner)
                     if isinstance(error, Error):
-                        if item.contribution.program.is_learnt_from:
+                        if item.frames.contribution.program.is_learnt_from:
                             raise  # the others learn from this mean, and this rank could not follow them
                         # Only this rank knows; the others hear of it from its next frames.
                         self._abort = failure

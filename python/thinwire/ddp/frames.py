@@ -1,21 +1,20 @@
-"""What happens to one piece of a bucket: frames are encoded, added up, decoded. No threads, no sockets.
+"""What happens to one piece of a bucket in host memory: frames are encoded, added up, decoded.
 
-With `w` a rank's weight, `g` its gradient and `R` its residual, every rank but the owner sends `w g + R` and
-keeps what the codec lost. The owner starts from its own `w g + R`, unquantised, adds the others' decoded
-frames in the order of ranks, encodes the sum once and keeps what that lost. All ranks, the owner too, decode
-the same bytes into the bucket.
+Which values, and what becomes of residuals, is in `contribution`. No threads, no sockets.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from thinwire import _core
 from thinwire._core import FLAG_ABORTED, FLAG_NONFINITE, Header
-from thinwire.ddp.program import FP32, FROM_OWNER, TO_OWNER, PieceProgram, Program, ShareProgram
-from thinwire.ddp.step import Failure, Step
+from thinwire.ddp.contribution import Contribution, Values
+from thinwire.ddp.program import FP32, FROM_OWNER, TO_OWNER, PieceProgram, ShareProgram
+from thinwire.ddp.step import Failure
 from thinwire.errors import CorruptFrame, Error, InvalidArgument
 
 WEIGHT_TOLERANCE = 1e-6
@@ -47,14 +46,18 @@ class ReduceBuffers:
     send: int
 
 
-@dataclass(frozen=True)
-class Contribution:
-    """A bucket in one step: where its values are, and which parameters have no gradient here (by number)."""
+class Reduced(NamedTuple):
+    """What became of a share: why it could not be added up, or whether its mean holds NaN or infinity."""
 
-    program: Program
-    step: Step
-    base: int
-    held: frozenset[int]
+    failure: Failure | None = None
+    nonfinite: bool = False
+
+
+@dataclass(frozen=True)
+class HostFrames:
+    """The frames of a bucket that lies in host memory, with every check that a frame allows."""
+
+    contribution: Contribution
 
     def encode_outgoing(self, piece: PieceProgram, send: int, abort: Failure | None) -> None:
         """Write the frames to the other owners at address `send`.
@@ -66,94 +69,52 @@ class Contribution:
             try:
                 if abort is not None:
                     raise Aborted(abort)
-                self._encode_share(share, send + offset)
+                self._encode(share, self.contribution.own(share), send + offset)
             except Exception as error:
                 write_abort(share, failure_of(error), send + offset)
 
     def reduce_own(
         self, piece: PieceProgram, share: ShareProgram, buffers: ReduceBuffers, abort: Failure | None
-    ) -> Failure | None:
+    ) -> Reduced:
         """Add up this rank's share, write the mean's frame, and decode it into the bucket.
 
-        Where a frame is bad or aborted, this rank's frame says so instead, and the reason is returned.
+        Where a frame is bad or aborted, this rank's frame says so instead.
         """
         self._stamp(share.header)
         try:
             if abort is not None:
                 raise Aborted(abort)
             self._add_up(piece, share, buffers.recv, buffers.scratch)
-            self._encode_mean(share, buffers.scratch, buffers.send)
-            self.decode_share(piece, share, buffers.send)
+            self._encode(share, self.contribution.sum(share, buffers.scratch), buffers.send)
+            return Reduced(nonfinite=self.decode_share(piece, share, buffers.send))
         except Exception as error:
             failure = failure_of(error)
             write_abort(share, failure, buffers.send)
-            return failure
-        return None
+            return Reduced(failure)
 
-    def decode_share(self, piece: PieceProgram, share: ShareProgram, frame: int) -> None:
-        """Decode the mean of a share into the bucket. Raises Aborted, CorruptFrame or InvalidArgument."""
-        out = self.base + share.offset
-        header = self._decode(piece, share, Expected(share.owner, FROM_OWNER), frame, out, self.program.dtype)
-        if header.flags & FLAG_NONFINITE:
-            self.step.nonfinite = True
+    def decode_share(self, piece: PieceProgram, share: ShareProgram, frame: int) -> bool:
+        """Decode the mean of a share into the bucket, and say whether it holds NaN or infinity.
 
-    def _encode_share(self, share: ShareProgram, out: int) -> None:
-        step = self.step
-        _core.encode_frame(
-            share.layout,
-            share.header,
-            self.base + share.offset,
-            self.program.dtype,
-            step.weight,
-            share.residuals[step.source],
-            share.residuals[step.target],
-            self.program.residual_dtype,
-            share.held(self.held),
-            share.key(step.number),
-            out,
-            share.slot,
-        )
+        Raises Aborted, CorruptFrame or InvalidArgument.
+        """
+        mine, expected = self.contribution, Expected(share.owner, FROM_OWNER)
+        header = self._decode(piece, share, expected, frame, mine.place(share), mine.program.dtype)
+        return bool(header.flags & FLAG_NONFINITE)
+
+    def _encode(self, share: ShareProgram, values: Values, out: int) -> None:
+        key = share.key(self.contribution.step.number)
+        _core.encode_frame(share.layout, share.header, *values, key, out, share.slot)
 
     def _add_up(self, piece: PieceProgram, share: ShareProgram, recv: int, scratch: int) -> None:
-        step, x = self.step, self.base + share.offset
-        before, held = share.residuals[step.source], share.held(self.held)
-        _core.fold(
-            share.layout,
-            x,
-            self.program.dtype,
-            step.weight,
-            before,
-            self.program.residual_dtype,
-            held,
-            scratch,
-        )
-        total = step.weight
+        x, dtype, weight, before, _, residual_dtype, held = self.contribution.own(share)
+        _core.fold(share.layout, x, dtype, weight, before, residual_dtype, held, scratch)
+        total = weight
         for rank, offset in piece.incoming:
             expected = Expected(rank, TO_OWNER)
             total += self._decode(
                 piece, share, expected, recv + offset, scratch, FP32, accumulate=True
             ).weight
         check_weights(total)
-
-    def _encode_mean(self, share: ShareProgram, scratch: int, out: int) -> None:
-        step, held = self.step, share.held(self.held)
-        before = share.residuals[step.source]
-        # Only a held segment's residual is not in the sum yet; what the codec loses now comes on top of it.
-        kept = [r if h else 0 for r, h in zip(before, held, strict=True)] if before and held else None
-        _core.encode_frame(
-            share.layout,
-            share.header,
-            scratch,
-            FP32,
-            1.0,
-            kept,
-            share.residuals[step.target],
-            self.program.residual_dtype,
-            held,
-            share.key(step.number),
-            out,
-            share.slot,
-        )
 
     def _decode(
         self,
@@ -172,7 +133,8 @@ class Contribution:
         except Error as error:
             raise type(error)(f"rank {expected.sender}'s frame of {self._place(piece)}: {error}") from error
         found = (header.group, header.step, header.bucket, header.slice, header.sender, header.phase)
-        wanted = (mine.group, self.step.number, mine.bucket, mine.slice, expected.sender, expected.phase)
+        step = self.contribution.step.number
+        wanted = (mine.group, step, mine.bucket, mine.slice, expected.sender, expected.phase)
         if found != wanted:
             names = ("group", "step", "bucket", "slice", "sender", "phase")
             wrong = ", ".join(
@@ -184,11 +146,12 @@ class Contribution:
         return header
 
     def _place(self, piece: PieceProgram) -> str:
-        return f"step {self.step.number}, bucket {piece.shares[0].header.bucket}, piece {piece.index}"
+        step = self.contribution.step.number
+        return f"step {step}, bucket {piece.shares[0].header.bucket}, piece {piece.index}"
 
     def _stamp(self, header: Header) -> None:
-        header.step = self.step.number
-        header.weight = self.step.weight
+        header.step = self.contribution.step.number
+        header.weight = self.contribution.step.weight
 
 
 def check_weights(total: float) -> None:

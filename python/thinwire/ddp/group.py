@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch.distributed as dist
+from torch import nn
 
 from thinwire._comm import Communicator
 from thinwire.ddp.meeting import Meeting
-from thinwire.errors import InvalidArgument
+from thinwire.ddp.model import named_parameters
+from thinwire.errors import InvalidArgument, NotBuilt
 
 
 def communicator(
@@ -34,3 +36,21 @@ def member_of(process_group: dist.ProcessGroup | None) -> dist.ProcessGroup:
     if not isinstance(group, dist.ProcessGroup):
         raise InvalidArgument("this rank is not a member of the process group")
     return group
+
+
+def c10d_device_type(process_group: dist.ProcessGroup, model: nn.Module | None) -> str:
+    """Return the kind of device whose gradients travel over the group: that of the model's parameters.
+
+    Without a model, it is what the group serves: "cuda" where it is NCCL's alone. Raises NotBuilt for a model
+    on CUDA devices whose group has no NCCL.
+    """
+    if model is None:
+        return "cuda" if str(dist.get_backend(process_group)) == "nccl" else "cpu"
+    if not any(parameter.is_cuda for parameter in named_parameters(model).values()):
+        return "cpu"
+    if "cuda:nccl" not in dist.get_backend_config(process_group):
+        raise NotBuilt(
+            "transport='c10d' takes gradients on a CUDA device over NCCL, which this process group has not:"
+            " use init_process_group('nccl'), or transport='native'"
+        )
+    return "cuda"

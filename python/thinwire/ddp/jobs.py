@@ -9,24 +9,33 @@ from queue import SimpleQueue
 import torch
 
 from thinwire.ddp.base_program import BaseProgram
-from thinwire.ddp.frames import Contribution
+from thinwire.ddp.c10d_wire import Work
+from thinwire.ddp.frames import HostFrames
 from thinwire.ddp.program import PieceProgram
 from thinwire.ddp.step import Failure, Step
-from thinwire.ddp.wire import Work
+
+SLOTS = 2
+"""Pieces that may be in each phase at a time."""
+_HOST = torch.device("cpu")
 
 
 class Slot:
     """Buffers for one piece in one phase. They grow to the largest piece and stay."""
 
-    def __init__(self) -> None:
-        self.send, self.recv = (torch.empty(0, dtype=torch.uint8) for _ in range(2))
+    def __init__(self, device: torch.device = _HOST) -> None:
+        self.send, self.recv = (torch.empty(0, dtype=torch.uint8, device=device) for _ in range(2))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both."""
+        return self.send.nbytes + self.recv.nbytes
 
     def ensure(self, send_bytes: int, recv_bytes: int) -> None:
         """Make room, while nobody uses the slot."""
         if self.send.numel() < send_bytes:
-            self.send = torch.zeros(send_bytes, dtype=torch.uint8)
+            self.send = self.send.new_zeros(send_bytes)
         if self.recv.numel() < recv_bytes:
-            self.recv = torch.zeros(recv_bytes, dtype=torch.uint8)
+            self.recv = self.recv.new_zeros(recv_bytes)
 
 
 @dataclass
@@ -51,14 +60,19 @@ class Job:
 
 @dataclass
 class Item:
-    """One piece between two threads. `failure` is what this rank's frames say instead of values."""
+    """One piece between two threads. `failure` is what this rank's frames say instead of values.
+
+    `nonfinite` says whether the mean it owns holds NaN or infinity. That counts for the step when the piece
+    is decoded: in the order of buckets, as on the other ranks.
+    """
 
     job: Job
-    contribution: Contribution
+    frames: HostFrames
     piece: PieceProgram
     slot: Slot
     work: Work
     failure: Failure | None
+    nonfinite: bool = False
 
 
 @dataclass
@@ -90,7 +104,7 @@ class SlotQueue:
     @property
     def nbytes(self) -> int:
         """Bytes of all slots."""
-        return sum(slot.send.nbytes + slot.recv.nbytes for slot in self._slots)
+        return sum(slot.nbytes for slot in self._slots)
 
     def get(self, send_bytes: int, recv_bytes: int) -> Slot:
         """Take a slot with at least these bytes."""

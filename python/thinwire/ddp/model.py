@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -24,7 +26,7 @@ def named_parameters(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name.replace(_COMPILED, ""): p for name, p in found}
 
 
-def check_model(model: nn.Module, is_native: bool) -> None:
+def check_model(model: nn.Module, device_types: Sequence[str]) -> None:
     """Raise InvalidArgument for sparse gradients, and what `check_device` raises for its parameters."""
     for name, module in model.named_modules():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse:
@@ -32,7 +34,7 @@ def check_model(model: nn.Module, is_native: bool) -> None:
                 f"{name or 'the model'} has sparse gradients, which cannot be compressed: use sparse=False"
             )
     for name, parameter in named_parameters(model).items():
-        check_device(f"parameter {name}", parameter, is_native)
+        check_device(f"parameter {name}", parameter, device_types)
 
 
 def real_view(parameter: torch.Tensor) -> torch.Tensor:
@@ -61,18 +63,19 @@ def is_dense(tensor: torch.Tensor) -> bool:
     return True
 
 
-def check_device(subject: str, tensor: torch.Tensor, is_native: bool) -> None:
-    """Raise NotBuilt for a tensor on a device whose gradients are not reduced there over this transport."""
-    place = f"{subject} is on {tensor.device}"
-    if tensor.device.type == "cpu":
-        return
-    if tensor.device.type != "cuda":
+def check_device(subject: str, tensor: torch.Tensor, device_types: Sequence[str]) -> None:
+    """Raise NotBuilt for a tensor on a device whose gradients are not reduced there, or not by this state."""
+    place, kind = f"{subject} is on {tensor.device}", tensor.device.type
+    if kind not in ("cpu", "cuda"):
         raise NotBuilt(f"{place}; gradients are reduced on the CPU and on CUDA devices")
-    if not is_native:
+    if kind not in device_types:
         raise NotBuilt(
-            f"{place}; transport='c10d' reduces gradients on the CPU only: use transport='native', which"
-            " needs only the ranks and the store of a process group"
+            f"{place}; with transport='c10d' a HookState reduces gradients on one kind of device, that of the"
+            f" model it was told of (model=), here {' and '.join(device_types)}: pass this one, or use"
+            " transport='native'"
         )
+    if kind == "cpu":
+        return
     info = _core.build_info()
     if not info["cuda"]:
         raise NotBuilt(

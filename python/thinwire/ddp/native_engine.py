@@ -16,7 +16,7 @@ from queue import SimpleQueue
 import torch
 
 from thinwire import _core
-from thinwire.ddp.base_engine import BaseEngine
+from thinwire.ddp.base_engine import BaseEngine, check_averaged
 from thinwire.ddp.base_program import DTYPE_CODES
 from thinwire.ddp.frames import check_weights
 from thinwire.ddp.jobs import Job
@@ -45,7 +45,7 @@ class _Started:
 class NativeEngine(BaseEngine):
     """The threads of one HookState over the native transport. Holds no reference to it."""
 
-    is_native = True
+    device_types = ("cpu", "cuda")
 
     def __init__(
         self, wire: NativeWire, planner: Planner[NativeProgram], verifier: Verifier, metrics: Metrics
@@ -165,8 +165,7 @@ class NativeEngine(BaseEngine):
 
     def _reduce_plainly(self, job: Job) -> None:
         """Add up a bucket whose dtype is not compressed, in the order of ranks."""
-        if not job.buffer.is_floating_point():
-            raise InvalidArgument(f"gradients of dtype {job.buffer.dtype} cannot be averaged")
+        check_averaged(job.buffer)
         buffer = job.buffer.cpu()  # itself, where it is there already
         buffer.mul_(job.step.weight)
         communicator = self._wire.communicator
@@ -192,6 +191,8 @@ class NativeEngine(BaseEngine):
     def _serve_started(self) -> None:
         while (started := self._started.get()) is not None:
             try:
+                if started.job.ready is not None:
+                    stay_on(started.job.buffer.device)
                 if started.operation is not None:
                     self._finish_operation(started.job, started.operation, started.began)
             except Exception as error:

@@ -37,6 +37,16 @@ def stay_on(device: torch.device) -> None:
 
 
 @contextmanager
+def standing_on(device: torch.device) -> Iterator[None]:
+    """Make a CUDA device the current one in a `with` block. For the CPU, CUDA is not touched."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device):
+        yield
+
+
+@contextmanager
 def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
     """Give what is done in a `with` block to this stream. Without one CUDA is not touched."""
     if stream is None:

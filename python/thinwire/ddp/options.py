@@ -41,7 +41,8 @@ class Options:
             `thinwire.codecs()`. "auto-accuracy:1%" stands for the smallest that promises so small a gap to
             uncompressed training (`docs/accuracy.md`), with its own basis and warm-up. "powersgd:rank=4"
             sends low-rank factors (`docs/powersgd.md`).
-        transport: "native" (thinwire's own links), "c10d" (Gloo), or "auto", which takes native.
+        transport: "native" (thinwire's own links), "c10d" (Gloo, or NCCL for a model on a CUDA device), or
+            "auto", which takes native.
         small: matrices with fewer values than this go in 16 bit, as all one-dimensional parameters do.
         basis: vectors of the basis that ranks share for each matrix (`docs/basis.md`); 0 for none. None: 8
             for sign1 and topk, 4 for int2 and ternary, else 0.

@@ -6,7 +6,7 @@ What is left for a step is to add the address of the bucket's buffer.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -23,10 +23,13 @@ from thinwire.ddp.base_program import (
 )
 from thinwire.ddp.memory import Memory
 from thinwire.ddp.plan import Piece, Plan, Share, slot_bytes
+from thinwire.ddp.report import SAMPLE_EVERY
 
 TO_OWNER, FROM_OWNER = 1, 2
 """The phases of a frame."""
 FP32 = DTYPE_CODES[torch.float32]
+SAMPLE_VALUES = 1 << 16
+"""Most values of a share to look at."""
 
 
 class ShareProgram:
@@ -70,6 +73,12 @@ class ShareProgram:
         self._parameters = tuple(segment.parameter for segment in share.segments)
         self._stochastic = any(s.coding.codec.params.get("rounding") == "stochastic" for s in share.segments)
         self._key_seed = seed
+
+    def flags(self, addresses: Mapping[int, int]) -> list[int] | None:
+        """Return each segment's address among those of parameters (0: none), or None if none has one."""
+        if addresses.keys().isdisjoint(self._parameters):
+            return None
+        return [addresses.get(parameter, 0) for parameter in self._parameters]
 
     def held(self, parameters: frozenset[int]) -> list[bool] | None:
         """Return which segments belong to one of `parameters`, or None if none does."""
@@ -144,6 +153,14 @@ class Program(BaseProgram):
             for index, piece in enumerate(plan.pieces)
         ]
         self.scratch_values = max((p.mine.layout.count for p in self.pieces if p.mine), default=0)
+
+    def sample_of(self, piece: PieceProgram, step: int) -> slice | None:
+        """Return the values of this rank's share whose error a step looks at: of a piece every few steps."""
+        sample, rest = divmod(step, SAMPLE_EVERY)
+        if rest or piece.mine is None or piece.index != sample % len(self.pieces) or self.stand_in:
+            return None
+        start = piece.mine.offset // ITEM_BYTES[self.dtype]
+        return slice(start, start + min(piece.mine.layout.count, SAMPLE_VALUES))
 
     def _piece(self, index: int, piece: Piece, bucket: int, item_bytes: int, me: Identity) -> PieceProgram:
         shares = []

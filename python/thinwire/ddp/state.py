@@ -18,10 +18,12 @@ from thinwire.ddp.base_program import DTYPE_CODES, Identity
 from thinwire.ddp.base_wire import BaseWire
 from thinwire.ddp.bases import Bases
 from thinwire.ddp.checkpoint import SHARED, SavedState, digest, merge_states
+from thinwire.ddp.device_program import DeviceProgram
 from thinwire.ddp.engine import Engine
 from thinwire.ddp.factors import Factors
 from thinwire.ddp.feedback import Residuals
-from thinwire.ddp.group import member_of
+from thinwire.ddp.group import c10d_device_type, member_of
+from thinwire.ddp.group_wire import GroupWire
 from thinwire.ddp.memory import Memory
 from thinwire.ddp.model import check_model, named_parameters, real_view, unwrap
 from thinwire.ddp.names import Names
@@ -30,14 +32,18 @@ from thinwire.ddp.native_program import NativeProgram
 from thinwire.ddp.native_wire import NativeWire
 from thinwire.ddp.options import RESIDUAL_DTYPES, Options, check_network
 from thinwire.ddp.pending import Pendings
+from thinwire.ddp.pipeline import Place
 from thinwire.ddp.plan import C10D_LIMITS, native_limits
 from thinwire.ddp.planner import Planner
 from thinwire.ddp.program import Program
 from thinwire.ddp.report import Metrics, Report
 from thinwire.ddp.stepper import Stepper
+from thinwire.ddp.stream_engine import StreamEngine
 from thinwire.ddp.verify import Verifier
 from thinwire.ddp.wire import Wire
-from thinwire.errors import InvalidArgument
+from thinwire.errors import InvalidArgument, NotBuilt
+
+AnyWire = Wire | GroupWire | NativeWire
 
 _log = logging.getLogger("thinwire.ddp")
 
@@ -81,17 +87,26 @@ class HookState:
         if scaler is not None and not scaler.is_enabled():
             scaler = None
         inner = None if model is None else unwrap(model)
+        types: tuple[str, ...] = NativeEngine.device_types
+        if not self.options.is_native:
+            types = (c10d_device_type(group, inner),)
         if inner is not None:
-            check_model(inner, self.options.is_native)
+            check_model(inner, types)
         self._policy = self.options.policy(inner.modules() if inner else ())
+        if types == StreamEngine.device_types and self._policy.reducer is not None:
+            raise NotBuilt(f"{self._policy.reducer} is not reduced over NCCL: use transport='native'")
         self._memory = self._make_memory(inner, scaler is not None)
         self._metrics = Metrics()
         self._wire: BaseWire | None = None
         self._engine: BaseEngine | None = None
         if self._world_size > 1 or self.options.force:
             told = {**self.options.description(), "scaler": scaler is not None, "model": inner is not None}
-            native = partial(NativeWire, network=network or {})
-            make_wire: Callable[..., Wire | NativeWire] = native if self.options.is_native else Wire
+            make_wire: Callable[..., AnyWire] = Wire
+            if self.options.is_native:
+                make_wire = partial(NativeWire, network=network or {})
+            elif types == StreamEngine.device_types:
+                make_wire = GroupWire
+            told["devices"] = list(types)
             wire = make_wire(group, told, self.options.timeout, self.options.deadline)
             self._wire, self._engine = wire, self._make_engine(wire, inner)
             weakref.finalize(self, self._engine.close)
@@ -186,7 +201,7 @@ class HookState:
         seed = self.options.seed
         return Memory(residuals, Bases(names, seed), Pendings(names), Factors(names, seed))
 
-    def _make_engine(self, wire: Wire | NativeWire, model: nn.Module | None) -> BaseEngine:
+    def _make_engine(self, wire: AnyWire, model: nn.Module | None) -> BaseEngine:
         named = list(named_parameters(model).items()) if model is not None else None
         identity = Identity(wire.nonce, self._rank, self._world_size, self.options.seed)
         memory = self._memory  # nothing the engine holds may hold this state
@@ -200,6 +215,11 @@ class HookState:
             bind_native = partial(NativeProgram, rank, memory=memory, me=identity)
             native = Planner(self._policy, wire, limits, bind_native)
             return NativeEngine(wire, native, verifier(native), self._metrics)
+        if isinstance(wire, GroupWire):
+            place = Place()
+            bind_device = partial(DeviceProgram, place.of, memory=memory, me=identity)
+            device = Planner(self._policy, wire, C10D_LIMITS, bind_device)
+            return StreamEngine(wire, device, verifier(device), self._metrics, place)
         c10d = Planner(self._policy, wire, C10D_LIMITS, partial(Program, memory=memory, me=identity))
         return Engine(wire, c10d, verifier(c10d), self._metrics)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from thinwire.errors import NUMBERED, OTHER_ERROR, Error, NonFinite, error_of_number
@@ -35,7 +36,8 @@ class Step:
         weight: this rank's weight in the sum.
         source, target: which array of the residuals the step reads and writes.
         nonfinite: whether any value came out as NaN or infinite: the same on all ranks.
-        complete: whether every bucket is done.
+        complete: whether every bucket is done, or given to a device.
+        later: waits for the device, and fills in what only that knew; None where nothing is left to know.
     """
 
     number: int
@@ -44,6 +46,7 @@ class Step:
     target: int
     nonfinite: bool = False
     complete: bool = False
+    later: Callable[[], None] | None = None
     _failures: dict[tuple[int, int, int], Error] = field(default_factory=dict)
     _broken: Error | None = None
 
@@ -58,6 +61,17 @@ class Step:
     def fail_for_good(self, error: Error) -> None:
         """Note that the engine cannot go on."""
         self._broken = error
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the step ends with an error already, or all is known of it."""
+        return self.later is None or self.error(raise_nonfinite=False) is not None
+
+    def conclude(self) -> None:
+        """Learn what is left to know of the step."""
+        later, self.later = self.later, None
+        if later is not None:
+            later()
 
     def error(self, raise_nonfinite: bool) -> Error | None:
         """Return what the step ends with."""

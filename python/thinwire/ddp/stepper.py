@@ -80,9 +80,13 @@ class Stepper:
         self._ended = time.perf_counter()
 
     def end(self) -> None:
-        """End the step when DDP has taken back all buckets. Raises its error, or an earlier one."""
+        """End the step when DDP has taken back all buckets. Raises its error, or an earlier one.
+
+        A device may still be at work on it: then the next step settles it, unless NonFinite is to be raised.
+        """
         self._measure()
-        self.settle()
+        if self._strict or self._step is None or self._step.is_settled:
+            self.settle()
         self.raise_pending()
 
     def settle(self) -> None:
@@ -91,6 +95,7 @@ class Stepper:
         if step is None or not step.complete:
             return
         self._step = None
+        step.conclude()
         error = step.error(self._strict)
         self._error = self._error or error
         if error is None and not step.nonfinite:
@@ -144,7 +149,7 @@ class Stepper:
                 "join(divide_by_initial_world_size=False) does not work with a hook; use True"
             )
         try:
-            check_device("a gradient", buffer, self._engine.is_native)
+            check_device("a gradient", buffer, self._engine.device_types)
         except Error as error:
             return error
         return None

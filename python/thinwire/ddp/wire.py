@@ -10,25 +10,17 @@ sub-groups, and a name that was used before finds dead addresses.)
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import (  # type: ignore[attr-defined]
-    AllgatherOptions,
-    AllreduceOptions,
-    AllToAllOptions,
-    PrefixStore,
-)
+from torch.distributed.distributed_c10d import PrefixStore
 
-from thinwire.ddp.base_wire import BaseWire
+from thinwire.ddp.c10d_wire import C10dWire
 from thinwire.errors import PeerLost, Timeout, TransportError
 
 
-class Wire(BaseWire):
+class Wire(C10dWire):
     """What one rank needs to talk to the others. The constructor is collective.
 
     Args are those of `BaseWire`; `deadline`: seconds one collective may take.
@@ -37,32 +29,11 @@ class Wire(BaseWire):
     def __init__(
         self, process_group: dist.ProcessGroup, description: dict[str, Any], timeout: float, deadline: float
     ) -> None:
-        super().__init__(process_group, description, timeout)
-        self._deadline = timedelta(seconds=deadline)
+        super().__init__(process_group, description, timeout, deadline)
         self._groups = [self._make_group(phase, timeout) for phase in ("1", "2")]
         # Who leaves early must not cut off a rank that is still connecting.
         self._meeting.exchange({}, "connected to the other ranks")
         self._closing: threading.Thread | None = None
-
-    def all_to_all(
-        self, recv: torch.Tensor, send: torch.Tensor, recv_sizes: Sequence[int], send_sizes: Sequence[int]
-    ) -> Work:
-        """Start phase 1: send `send_sizes[r]` bytes to each rank r, receive `recv_sizes[r]` bytes from it."""
-        options = AllToAllOptions()
-        options.timeout = self._deadline
-        return self._start(0, lambda group: group.alltoall_base(recv, send, recv_sizes, send_sizes, options))
-
-    def all_gather(self, recv: torch.Tensor, send: torch.Tensor) -> Work:
-        """Start phase 2: send the bytes of `send` to every rank; `recv` gets as many from each, in order."""
-        options = AllgatherOptions()
-        options.timeout = self._deadline
-        return self._start(1, lambda group: group._allgather_base(recv, send, options))
-
-    def all_reduce(self, values: torch.Tensor) -> Work:
-        """Start a plain sum of `values` over all ranks, in place, in the order of phase 1."""
-        options = AllreduceOptions()
-        options.timeout = self._deadline
-        return self._start(0, lambda group: group.allreduce([values], options))
 
     def close(self) -> None:
         """Close the connections as soon as what is under way has ended. Does not wait for that.
@@ -91,24 +62,11 @@ class Wire(BaseWire):
         except RuntimeError as error:
             raise self.translate(error) from error
 
-    def _gather_equal(self, data: bytes) -> list[bytes]:
-        """Return every rank's `data`, all of one length."""
-        send = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        recv = torch.empty(self.size * len(data), dtype=torch.uint8)
-        options = AllgatherOptions()
-        options.timeout = self._deadline
-        self._start(0, lambda group: group._allgather_base(recv, send, options)).wait()
-        everything = recv.numpy().tobytes()
-        return [everything[r * len(data) : (r + 1) * len(data)] for r in range(self.size)]
-
-    def _start(self, phase: int, launch: Callable[[Any], Any]) -> Work:
+    def _group(self, phase: int) -> Any:
         groups = self._groups
         if not groups:
             raise TransportError("the connections were closed")
-        try:
-            return Work(launch(groups[phase]), self)
-        except RuntimeError as error:
-            raise self.translate(error) from error
+        return groups[phase]
 
     def translate(self, error: RuntimeError) -> Timeout | TransportError:
         """Return the error of this library that says what Gloo said."""
@@ -118,21 +76,3 @@ class Wire(BaseWire):
         if self.size == 2:
             return PeerLost(f"rank {1 - self.rank} is lost: {text}", 1 - self.rank)
         return PeerLost(f"a rank is lost: {text}")
-
-
-class Work:
-    """A collective under way since `started` (perf_counter)."""
-
-    __slots__ = ("_wire", "_work", "started")
-
-    def __init__(self, work: Any, wire: Wire) -> None:
-        self._work = work
-        self._wire = wire
-        self.started = time.perf_counter()
-
-    def wait(self) -> None:
-        """Wait until it is done. Raises PeerLost or Timeout."""
-        try:
-            self._work.wait()
-        except RuntimeError as error:
-            raise self._wire.translate(error) from error
