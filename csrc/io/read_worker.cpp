@@ -13,6 +13,8 @@ namespace {
 // Below it, going around the page cache costs more than it saves.
 constexpr std::uint64_t kLeastDirectBytes = 1 << 20;
 
+constexpr std::uint64_t kMostPrefetched = 4 << 10; // of a record, while the one before is copied
+
 } // namespace
 
 ReaderFiles::ReaderFiles(std::vector<std::string> names, DirectReads policy)
@@ -36,8 +38,11 @@ void ReadWorker::run() {
   for (;;) {
     const bool is_open = queue_.take(work, reads_.count() == 0);
     copies_.begin();
-    for (Read* read : work.reads)
-      begin(*read);
+    for (std::size_t i = 0; i < work.reads.size(); ++i) {
+      if (i + 1 < work.reads.size())
+        prefetch(*work.reads[i + 1]);
+      begin(*work.reads[i]);
+    }
     finish_copies();
     if (work.hint)
       fetch(*work.hint);
@@ -48,14 +53,15 @@ void ReadWorker::run() {
 }
 
 void ReadWorker::begin(Read& read) {
-  const int error = open(read);
+  const int error = open(read.file());
   if (error != 0 || read.size() == 0)
     return queue_.end(read, error);
-  if (files_.direct_reads == DirectReads::always || !copies_.copy(read))
+  if (files_.direct_reads == DirectReads::always || !copies_.copy(read, last_opened_))
     start(read);
 }
 
 void ReadWorker::start(Read& read) {
+  read.opened = last_opened_;
   // Where the file system has no direct reads, there are those through the page cache.
   if (should_go_direct(read) && files_.direct.open(read.file(), read.direct) != 0)
     read.direct.reset();
@@ -64,24 +70,31 @@ void ReadWorker::start(Read& read) {
 
 // What was copied from a file that has shrunk is read again, which tells where it ends now.
 void ReadWorker::finish_copies() {
-  copies_.finish([this](Read& read, bool counts) {
+  copies_.finish([this](std::span<Read* const> reads, bool counts) {
     if (counts)
-      return queue_.end(read, 0);
-    read.restart();
-    if (const int error = open(read))
-      return queue_.end(read, error);
-    start(read);
+      return queue_.end(reads, 0);
+    for (Read* read : reads) {
+      read->restart();
+      if (const int error = open(read->file()))
+        queue_.end(*read, error);
+      else
+        start(*read);
+    }
   });
 }
 
-int ReadWorker::open(Read& read) {
-  if (!last_opened_ || last_file_ != read.file()) {
-    last_file_ = read.file();
-    if (const int error = files_.cached.open(last_file_, last_opened_))
-      return error;
-  }
-  read.opened = last_opened_;
-  return 0;
+// A small record is copied sooner than it arrives.
+void ReadWorker::prefetch(const Read& read) const {
+  if (read.size() <= kMostPrefetched && last_opened_ && last_file_ == read.file() &&
+      last_opened_->hot.is_hot())
+    last_opened_->hot.prefetch(read.offset(), read.size());
+}
+
+int ReadWorker::open(std::uint32_t file) {
+  if (last_opened_ && last_file_ == file)
+    return 0;
+  last_file_ = file;
+  return files_.cached.open(file, last_opened_);
 }
 
 bool ReadWorker::should_go_direct(const Read& read) {

@@ -22,6 +22,9 @@ struct Block {
   Owner owner; // whose magazine it came from; changed only by who has the block
 };
 
+// What stands for a block where none is taken any more: no block has this address.
+inline Block* closed_mark() { return reinterpret_cast<Block*>(alignof(Block)); }
+
 // Used by one thread at a time.
 class FreeList {
 public:
@@ -65,7 +68,7 @@ public:
   bool push(Block* block) {
     Block* head = head_.load(std::memory_order_relaxed);
     do {
-      if (head == closed())
+      if (head == closed_mark())
         return false;
       block->next = head;
     } while (!head_.compare_exchange_weak(head, block, std::memory_order_release,
@@ -76,21 +79,19 @@ public:
   // By whoever has opened it.
   Block* take() {
     Block* head = head_.load(std::memory_order_relaxed);
-    return head == nullptr || head == closed() ? nullptr : take_leaving(nullptr);
+    return head == nullptr || head == closed_mark() ? nullptr : take_leaving(nullptr);
   }
 
-  Block* close() { return take_leaving(closed()); }
+  Block* close() { return take_leaving(closed_mark()); }
   void open() { head_.store(nullptr, std::memory_order_relaxed); }
 
 private:
-  static Block* closed() { return reinterpret_cast<Block*>(alignof(Block)); } // no block's address
-
   Block* take_leaving(Block* left) {
     Block* head = head_.exchange(left, std::memory_order_acquire);
-    return head == closed() ? nullptr : head;
+    return head == closed_mark() ? nullptr : head;
   }
 
-  std::atomic<Block*> head_{closed()};
+  std::atomic<Block*> head_{closed_mark()};
 };
 
 } // namespace thinwire::pool

@@ -1,5 +1,8 @@
 #include "pool/pool_timing.hpp"
 
+#include "core/cache_line.hpp"
+#include "pool/size_class.hpp"
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -11,7 +14,6 @@
 namespace thinwire {
 namespace {
 
-constexpr std::size_t kPage = 4096;
 constexpr std::size_t kMostInBatch = std::size_t{64} << 20; // bytes
 
 template <class Act> double seconds_of(Act act) {
@@ -33,7 +35,7 @@ public:
   void end_read() { pass(read_, false); }
 
 private:
-  struct alignas(64) Slot {
+  struct alignas(kCacheLine) Slot {
     std::atomic<bool> full = false;
     Batch batch;
   };
@@ -49,8 +51,8 @@ private:
   }
 
   std::array<Slot, 4> slots_;
-  alignas(64) std::size_t written_ = 0;
-  alignas(64) std::size_t read_ = 0;
+  alignas(kCacheLine) std::size_t written_ = 0;
+  alignas(kCacheLine) std::size_t read_ = 0;
 };
 
 std::size_t blocks_in_batch(std::size_t bytes) {
@@ -97,7 +99,7 @@ double time_touch(std::size_t bytes) {
   if (memory == MAP_FAILED)
     throw PoolExhausted("the system has no " + std::to_string(bytes) + " bytes");
   const double seconds = seconds_of([&] {
-    for (std::size_t i = 0; i < bytes; i += kPage)
+    for (std::size_t i = 0; i < bytes; i += pool::kPage)
       static_cast<volatile char*>(memory)[i] = 1;
   });
   munmap(memory, bytes);

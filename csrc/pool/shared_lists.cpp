@@ -4,6 +4,8 @@
 #include "pool/slab_table.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <new>
 #include <sys/mman.h>
 
 namespace thinwire::pool {
@@ -98,8 +100,14 @@ Refusal SharedLists::new_slab(std::size_t size_class, std::size_t block_bytes, s
   const auto extent = heap_.take(granules, fresh, refusal);
   if (!extent)
     return refusal;
-  slab = new Slab(core_, *extent, size_class, block_bytes, blocks);
-  SlabTable::set(slab->memory, extent->bytes(), slab);
+  try {
+    auto made = std::make_unique<Slab>(core_, *extent, size_class, block_bytes, blocks);
+    SlabTable::set(made->memory, extent->bytes(), made.get());
+    slab = made.release();
+  } catch (const std::bad_alloc&) {
+    heap_.give(*extent, 0);
+    throw;
+  }
   link(*slab);
   return Refusal::none;
 }

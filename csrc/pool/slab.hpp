@@ -1,6 +1,7 @@
 // A stretch of memory that is cut into blocks of one size.
 #pragma once
 
+#include "core/cache_line.hpp"
 #include "pool/free_list.hpp"
 #include "pool/region.hpp"
 
@@ -11,8 +12,6 @@
 namespace thinwire::pool {
 
 class Core;
-
-inline constexpr std::size_t kCacheLine = 64;
 
 // What threads read, what is written under the lock, and blocks, which any thread may write, lie in
 // cache lines of their own.

@@ -1,5 +1,7 @@
 #include "pool/thread_cache.hpp"
 
+#include <new>
+
 namespace thinwire::pool {
 
 std::uint64_t ThreadCounts::live() const {
@@ -21,6 +23,11 @@ void ThreadCounts::add(const ThreadCounts& others) {
   remote_frees += others.remote_frees;
 }
 
+ThreadCache::~ThreadCache() {
+  for (const auto& inbox : inboxes_)
+    delete inbox.load();
+}
+
 void ThreadCache::count_free(std::size_t size_class, std::size_t bytes) {
   const std::lock_guard lock(lock_);
   ++counts_.frees[size_class];
@@ -37,18 +44,27 @@ std::byte* ThreadCache::fill(std::size_t size_class, std::size_t bytes, std::siz
   if (size_class == kTooLarge)
     counts_.too_large_allocated += bytes;
   Block* first = blocks.pop();
-  while (!closed_ && size_class < kCachedClasses && !blocks.empty()) {
+  if (closed_ || size_class >= kCachedClasses)
+    return first->memory;
+  need_inbox(size_class);
+  while (!blocks.empty()) {
     magazines_[size_class].push(blocks.pop());
     bytes_ += bytes;
   }
   return first->memory;
 }
 
+// Where there is no memory for one, what others free goes to the shared lists.
+void ThreadCache::need_inbox(std::size_t size_class) {
+  std::atomic<Inbox*>& inbox = inboxes_[size_class];
+  if (inbox.load(std::memory_order_relaxed) == nullptr)
+    inbox.store(new (std::nothrow) Inbox, std::memory_order_release);
+}
+
 void ThreadCache::drop_returned(FreeList& blocks) {
-  for (std::size_t c = 0; c < kCachedClasses; ++c) {
-    blocks.push_chain(std::exchange(returned_[c], nullptr));
-    blocks.push_chain(remote_[c].take());
-  }
+  for (std::size_t c = 0; c < kCachedClasses; ++c)
+    while (Block* block = take_returned(c))
+      blocks.push(block);
 }
 
 void ThreadCache::drop(std::size_t size_class, std::size_t keep, FreeList& blocks) {
@@ -66,8 +82,9 @@ void ThreadCache::drop_all(FreeList& blocks) {
 
 void ThreadCache::open() {
   const std::lock_guard lock(lock_);
-  for (RemoteList& list : remote_)
-    list.open();
+  for (const auto& inbox : inboxes_)
+    if (Inbox* known = inbox.load(std::memory_order_relaxed))
+      known->open();
   closed_ = false;
 }
 
@@ -75,9 +92,9 @@ void ThreadCache::close(FreeList& blocks) {
   const std::lock_guard lock(lock_);
   closed_ = true;
   drop_all(blocks);
-  drop_returned(blocks);
-  for (RemoteList& list : remote_)
-    blocks.push_chain(list.close());
+  for (const auto& inbox : inboxes_)
+    if (Inbox* known = inbox.load(std::memory_order_relaxed))
+      known->close(blocks);
 }
 
 void ThreadCache::empty(FreeList& blocks) {

@@ -1,13 +1,15 @@
 // The magazines of a thread: free blocks that it can use without asking anybody.
 #pragma once
 
+#include "core/cache_line.hpp"
 #include "pool/free_list.hpp"
+#include "pool/inbox.hpp"
 #include "pool/size_class.hpp"
-#include "pool/slab.hpp"
 #include "pool/spin_lock.hpp"
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -46,14 +48,17 @@ struct ThreadCounts {
   void add(const ThreadCounts& others);
 };
 
-// Used by its thread; others push to the remote lists, and look in under the lock. It outlives the
-// thread and serves the next.
+// Used by its thread; others put blocks into its inboxes, and look in under the lock. It outlives
+// the thread and serves the next.
 class ThreadCache {
 public:
   static constexpr std::size_t kMostBytes = 16 * kMiB; // in all magazines together
   static constexpr std::uint32_t kSampling = 256;      // one allocation in so many is timed
 
   explicit ThreadCache(Owner number) : number(number) {}
+  ~ThreadCache();
+  ThreadCache(const ThreadCache&) = delete;
+  ThreadCache& operator=(const ThreadCache&) = delete;
 
   const Owner number;
 
@@ -67,7 +72,7 @@ public:
     if (block)
       bytes_ -= size_of(size_class);
     else
-      block = pop_returned(size_class);
+      block = take_returned(size_class);
     if (!block)
       return nullptr;
     ++counts_.allocations[size_class];
@@ -91,9 +96,10 @@ public:
     return true;
   }
 
-  // By another thread than the cache's. False where it is closed.
+  // By another thread than the cache's. False where there is no room for it, or it is closed.
   bool free_remotely(std::size_t size_class, Block* block) {
-    return remote_[size_class].push(block);
+    Inbox* inbox = inboxes_[size_class].load(std::memory_order_acquire);
+    return inbox != nullptr && inbox->put(block);
   }
   void count_remote_free(std::size_t size_class) {
     const std::lock_guard lock(lock_);
@@ -113,17 +119,11 @@ public:
   ThreadCounts counts() const;
 
 private:
-  Block* pop_returned(std::size_t size_class) {
-    Block*& first = returned_[size_class];
-    if (!first)
-      first = remote_[size_class].take();
-    Block* block = first;
-    if (block) {
-      first = block->next;
-      __builtin_prefetch(first); // it is in the cache of the thread that has freed it
-    }
-    return block;
+  Block* take_returned(std::size_t size_class) {
+    Inbox* inbox = inboxes_[size_class].load(std::memory_order_relaxed);
+    return inbox != nullptr ? inbox->take() : nullptr;
   }
+  void need_inbox(std::size_t size_class);
   void drop_returned(FreeList& blocks);
   void drop(std::size_t size_class, std::size_t keep, FreeList& blocks);
   void drop_all(FreeList& blocks);
@@ -133,9 +133,9 @@ private:
   std::uint32_t ticks_ = 0;
   std::size_t bytes_ = 0;
   std::array<FreeList, kCachedClasses> magazines_;
-  std::array<Block*, kCachedClasses> returned_ = {}; // chains that others have freed
   ThreadCounts counts_;
-  alignas(kCacheLine) std::array<RemoteList, kCachedClasses> remote_; // what others write
+  // What others read. Each is made when the cache first gets blocks of its class.
+  alignas(kCacheLine) std::array<std::atomic<Inbox*>, kCachedClasses> inboxes_ = {};
 };
 
 } // namespace thinwire::pool
