@@ -28,6 +28,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The benchmark's options."""
     _command.add_common(parser, quick="less data, fewer rounds")
+    _cases.add_only(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     effort = _cases.QUICK if args.quick else _cases.FULL
     facts: dict[str, Any] = {"benchmark": "data", "quick": args.quick, "machine": _report.machine()}
     print(_report.describe(facts["machine"]), flush=True)
-    rows = _cases.run(_data_reading.cases(), effort)
+    rows = _cases.run(_cases.matching(_data_reading.cases(), args.only), effort)
     print(f"\n{_cases.format_table(rows)}")
     progress = Progress()
     progress.show("samplers")

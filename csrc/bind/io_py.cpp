@@ -1,6 +1,9 @@
 #include "bind/bind.hpp"
 
 #include "io/file_reader.hpp"
+#include "io/fixed_records.hpp"
+
+#include <pybind11/numpy.h>
 
 #include <algorithm>
 #include <array>
@@ -75,6 +78,31 @@ Places places_of(std::size_t count, Address files, Address offsets, Address size
           array_of<const std::uint64_t>(sizes, count)};
 }
 
+template <class T> using Array = py::array_t<T, py::array::c_style>;
+
+template <class T> std::span<const T> values(const Array<T>& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+
+// `faults` is written until the ticket has ended: it must be of the right dtype, or what pybind11
+// would make of it is written.
+std::uint64_t submit_fixed(Reader& reader, const Array<std::int64_t>& numbers,
+                           const Array<std::int64_t>& ends, const Array<std::int64_t>& bases,
+                           std::uint64_t record_bytes,
+                           const std::vector<std::pair<Address, std::size_t>>& slots,
+                           Array<std::int32_t>& faults) {
+  if (faults.size() != numbers.size() || ends.size() != bases.size())
+    throw InvalidArgument("an array has not as many values as it has to");
+  std::vector<Slot> filled;
+  for (const auto& [address, records] : slots)
+    filled.push_back({address, records});
+  const FixedRecords records{values(ends), values(bases), record_bytes};
+  const std::span<const std::int64_t> asked = values(numbers);
+  const std::span<std::int32_t> written{faults.mutable_data(), asked.size()};
+  const GilRelease release;
+  return reader.submit(FixedRequest(records, asked, filled).request(written));
+}
+
 py::dict stats_of(const Reader& reader) {
   ReaderStats stats;
   {
@@ -120,6 +148,9 @@ void register_io(py::module_& m) {
           },
           py::arg("count"), py::arg("files"), py::arg("offsets"), py::arg("sizes"),
           py::arg("targets"), py::arg("sums"), py::arg("faults"), ReleaseGil())
+      .def("submit_fixed", &submit_fixed, py::arg("numbers").noconvert(), py::arg("ends"),
+           py::arg("bases"), py::arg("record_bytes"), py::arg("slots"),
+           py::arg("faults").noconvert())
       .def(
           "wait",
           [](Reader& reader, std::uint64_t ticket, double timeout_s) {

@@ -95,13 +95,15 @@ private:
     if (files.direct_reads == DirectReads::always)
       return false;
     std::uint64_t bytes = 0;
+    for (const Read& read : batch.reads)
+      bytes += read.size();
+    if (bytes > kMostBytesNow)
+      return false;
     const Read* last = nullptr;
     for (Read& read : batch.reads) {
       read.opened = last != nullptr && last->file() == read.file() ? last->opened
                                                                    : files.cached.find(read.file());
-      bytes += read.size();
-      if (!read.opened || !read.opened->hot.is_hot() || read.size() == 0 ||
-          read.size() > kMostHotBytes || bytes > kMostBytesNow)
+      if (!read.opened || !read.opened->hot.is_hot() || read.size() == 0)
         return false;
       read.opened->hot.prefetch(read.offset(), read.size());
       last = &read;
@@ -112,8 +114,9 @@ private:
   static bool copy_hot(Batch& batch) {
     HotCopies copies;
     copies.begin();
-    bool all = std::ranges::all_of(batch.reads, [&](Read& read) { return copies.copy(read); });
-    copies.finish([&](Read&, bool counts) { all = all && counts; });
+    bool all = std::ranges::all_of(batch.reads,
+                                   [&](Read& read) { return copies.copy(read, read.opened); });
+    copies.finish([&](std::span<Read* const>, bool counts) { all = all && counts; });
     return all;
   }
 

@@ -20,13 +20,16 @@ void HotCopies::begin() {
   major_faults_ = major_faults();
 }
 
-bool HotCopies::copy(Read& read) {
+bool HotCopies::copy(Read& read, const OpenFileRef& file) {
   if (!guarded_ || read.size() > kMostHotBytes)
     return false;
-  const auto bytes = read.opened->hot.bytes(read.opened->descriptor.get());
+  const auto bytes = file->hot.bytes(file->descriptor.get());
   if (bytes.empty() || !read.copy_from(bytes))
     return false;
   copied_.push_back(&read);
+  if (runs_.empty() || runs_.back().file != file)
+    runs_.push_back({file, 0});
+  ++runs_.back().reads;
   return true;
 }
 

@@ -1,5 +1,6 @@
 #include "io/hot_file.hpp"
 
+#include "core/cache_line.hpp"
 #include "io/page_cache.hpp"
 
 #include <sys/mman.h>
@@ -45,7 +46,6 @@ void HotFile::look(int fd) {
 }
 
 void HotFile::prefetch(std::uint64_t offset, std::uint64_t count) const {
-  constexpr std::uint64_t kCacheLine = 64;
   if (offset + count > size_)
     return;
   for (std::uint64_t at = 0; at < count; at += kCacheLine)

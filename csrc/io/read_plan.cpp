@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <limits>
 #include <string>
-#include <tuple>
 
 namespace thinwire {
 namespace {
@@ -28,19 +27,36 @@ void check(const Places& places, std::size_t files) {
   }
 }
 
-std::vector<Record> sorted_records(const Request& request) {
-  const Places& places = request.places;
-  std::vector<Record> records(places.files.size());
-  for (std::size_t i = 0; i < records.size(); ++i)
-    records[i] = {.file = places.files[i],
-                  .offset = places.offsets[i],
-                  .size = places.sizes[i],
-                  .target = reinterpret_cast<std::byte*>(request.targets[i]),
-                  .sum = request.sums.empty() ? 0 : request.sums[i],
-                  .fault = &request.faults[i]};
-  std::ranges::sort(records, {}, [](const Record& record) {
-    return std::tuple(record.file, record.offset, record.size);
+// Where a record lies, in an order that readers of disks like; small, as sorting moves it about.
+struct Place {
+  std::uint64_t offset;
+  std::uint32_t file;
+  std::size_t record;
+};
+
+std::vector<Place> sorted_places(const Places& places) {
+  std::vector<Place> sorted(places.files.size());
+  for (std::size_t i = 0; i < sorted.size(); ++i)
+    sorted[i] = {places.offsets[i], places.files[i], i};
+  std::ranges::sort(sorted, [&](const Place& a, const Place& b) {
+    if (a.file != b.file)
+      return a.file < b.file;
+    return a.offset != b.offset ? a.offset < b.offset
+                                : places.sizes[a.record] < places.sizes[b.record];
   });
+  return sorted;
+}
+
+std::vector<Record> sorted_records(const Request& request) {
+  std::vector<Record> records;
+  records.reserve(request.places.files.size());
+  for (const auto& [offset, file, i] : sorted_places(request.places))
+    records.push_back({.file = file,
+                       .offset = offset,
+                       .size = request.places.sizes[i],
+                       .target = reinterpret_cast<std::byte*>(request.targets[i]),
+                       .sum = request.sums.empty() ? 0 : request.sums[i],
+                       .fault = &request.faults[i]});
   return records;
 }
 

@@ -73,10 +73,24 @@ void ReadQueue::take_reads(std::vector<Read*>& reads) {
   }
 }
 
+void ReadQueue::end(std::span<Read* const> reads, int how) {
+  while (!reads.empty()) {
+    Batch& batch = reads.front()->batch();
+    std::size_t count = 0;
+    for (; count < reads.size() && &reads[count]->batch() == &batch; ++count)
+      reads[count]->end(how);
+    reads = reads.subspan(count);
+    settled(batch, count);
+  }
+}
+
 void ReadQueue::end(Read& read, int how) {
-  Batch& batch = read.batch();
-  read.end(how);
-  if (batch.left.fetch_sub(1, std::memory_order_acq_rel) > 1)
+  Read* const only = &read;
+  end({&only, 1}, how);
+}
+
+void ReadQueue::settled(Batch& batch, std::size_t reads) {
+  if (batch.left.fetch_sub(reads, std::memory_order_acq_rel) > reads)
     return;
   std::unique_ptr<Batch> over; // freed without the lock
   const std::lock_guard lock(mutex_);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -37,7 +38,8 @@ public:
   // Takes some of the oldest work. wait: until there is some. Returns false once the queue is
   // closed.
   bool take(Work& work, bool wait);
-  // Settles a read; `how` as in Read::end. Nobody may touch it afterwards.
+  // Settles reads that have ended alike; `how` as in Read::end. Nobody may touch them afterwards.
+  void end(std::span<Read* const> reads, int how);
   void end(Read& read, int how);
 
   // Whether every read of the ticket has ended.
@@ -52,6 +54,7 @@ private:
   void take_reads(std::vector<Read*>& reads);
   void refuse_if_closed() const;
   void count(const Batch& batch);
+  void settled(Batch& batch, std::size_t reads);
 
   std::mutex mutex_;
   ReaderStats stats_;

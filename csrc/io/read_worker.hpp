@@ -45,8 +45,9 @@ public:
 
 private:
   void begin(Read& read);
-  int open(Read& read);
-  void start(Read& read);
+  void prefetch(const Read& read) const;
+  int open(std::uint32_t file); // 0 or an errno
+  void start(Read& read);       // whose file was opened last
   void finish_copies();
   void fetch(const Hint& hint);
   bool should_go_direct(const Read& read);

@@ -168,6 +168,21 @@ class FileReader:
         ticket has ended: 0, an errno (ECANCELED after `close`), -1 where the file ends before the record
         does, -2 for a wrong checksum. Raises InvalidArgument.
         """
+    def submit_fixed(
+        self,
+        numbers: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        bases: NDArray[np.int64],
+        record_bytes: int,
+        slots: Sequence[tuple[int, int]],
+        faults: NDArray[np.int32],
+    ) -> int:
+        """The same for records of one size by their `numbers` over all files, without checksums.
+
+        `ends`: of each file, the number after its last record. `bases`: of each file, the byte where record 0
+        would begin. `slots`: address and number of records of the memory that they go to in turn. `faults`
+        must live and stay until the ticket has ended.
+        """
     def wait(self, ticket: int, timeout_s: float) -> bool:
         """Waits until the reads of a ticket have ended; returns whether they have. May be called again."""
     def ahead(self, count: int, files: int, offsets: int, sizes: int) -> None:

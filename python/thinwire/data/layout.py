@@ -91,12 +91,16 @@ class Place(NamedTuple):
 
 
 class Table:
-    """The records of several files, numbered from 0 in the order of the files."""
+    """The records of several files, numbered from 0 in the order of the files.
+
+    `ends`: of each file, the number after its last record. `bases`, where records have one size: of each
+    file, the byte where record 0 would begin. Both int64 of shape (files,).
+    """
 
     def __init__(self, paths: Sequence[str], layouts: Sequence[Layout]) -> None:
         self._paths = paths
         self._firsts = ends_of([layout.count for layout in layouts])
-        self._ends = self._firsts[1:]
+        self.ends = self._firsts[1:]
         self.count = int(self._firsts[-1])
         self.element: Element | None = None
         self._offsets: Indices | None = None
@@ -106,21 +110,26 @@ class Table:
         if fixed:
             self.element = _common_element(paths, layouts)
             starts = np.array([layout.start for layout in fixed], np.int64)
-            self._bases = starts - self._firsts[:-1] * self.element.nbytes
+            self.bases = starts - self._firsts[:-1] * self.element.nbytes
             self.nbytes = self.count * self.element.nbytes
         else:
             self._offsets = np.concatenate([np.zeros(0, np.int64), *(layout.offsets for layout in varied)])
             self._sizes = np.concatenate([np.zeros(0, np.int64), *(layout.sizes for layout in varied)])
             self.nbytes = int(self._sizes.sum())
 
+    @property
+    def has_sums(self) -> bool:
+        """Whether checksums of the records are known."""
+        return self._sums is not None
+
     def places(self, indices: Indices) -> Places:
         """Where these records lie; the numbers must be in range."""
-        files = self._ends.searchsorted(indices, "right")
+        files = self.ends.searchsorted(indices, "right")
         if self._offsets is not None:
             offsets, sizes = self._offsets[indices], self._sizes[indices].view(np.uint64)
         else:
             assert self.element is not None
-            offsets = indices * self.element.nbytes + self._bases[files]
+            offsets = indices * self.element.nbytes + self.bases[files]
             sizes = np.full(len(indices), self.element.nbytes, np.uint64)
         sums = None if self._sums is None else self._sums[indices]
         return Places(files.astype(np.uint32), offsets.view(np.uint64), sizes, sums)

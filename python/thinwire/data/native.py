@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from thinwire import _core
 from thinwire.data.faults import TOO_LARGE, Faults, error_of
-from thinwire.data.layout import Indices, Places, Table
+from thinwire.data.layout import Element, Indices, Places, Table
 from thinwire.data.ragged import RaggedBatch, ends_of
 from thinwire.data.remote import RemoteFiles
 from thinwire.data.slots import address_of, slot
@@ -104,13 +104,16 @@ class Reading:
         self._bounds = list(itertools.accumulate(map(len, batches), initial=0))
         indices = batches[0] if len(batches) == 1 else np.concatenate(batches)
         table.check(indices)
-        places = table.places(indices)
+        self._codes = np.zeros(len(indices), np.int32)
         self._large = None
+        if table.element is not None and not remote and not (verify and table.has_sums):
+            self._submit_fixed(table, table.element, indices)
+            return
+        places = table.places(indices)
         if table.element is None and (large := places.sizes > most).any():
             self._large = large
             places = places._replace(sizes=np.where(large, np.uint64(0), places.sizes))
         self._places = places if verify else places._replace(sums=None)
-        self._codes = np.zeros(len(indices), np.int32)
         self._memory, self._targets = self._reserve()
         if remote:
             remote.fetch(places.files)
@@ -161,6 +164,15 @@ class Reading:
                 memory[number], address = slot((end - begin, *element.shape), element.dtype)
             np.add(starts[: end - begin], address, out=targets[begin:end])
         return memory, targets.view(np.uint64)
+
+    def _submit_fixed(self, table: Table, element: Element, indices: Indices) -> None:
+        """The short way, where nothing is known of each record but its number."""
+        slots = [slot((len(batch), *element.shape), element.dtype) for batch in self._batches]
+        self._memory = {number: each.array for number, each in enumerate(slots)}
+        filled = [(each.address, len(each.array)) for each in slots]
+        self._ticket = self._native.submit_fixed(
+            indices, table.ends, table.bases, element.nbytes, filled, self._codes
+        )
 
     def _submit(self, places: Places, targets: NDArray[np.uint64], codes: NDArray[np.int32]) -> None:
         self._written = codes  # while reads are under way

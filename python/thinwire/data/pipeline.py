@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +73,6 @@ class Pipeline:
     quality: Quality | None
     remote: RemoteFiles | None
     delivered: Delivered = field(default_factory=Delivered)
-    lock: threading.Lock = field(default_factory=threading.Lock)  # of the quality's counters
 
     def run(
         self, order: Iterable[Wanted], prefetch: int | None, readahead: int | None
@@ -140,8 +138,7 @@ class Pipeline:
     def _finish(self, reading: Reading, number: int, weight: float | None) -> NamedBatch:
         read = reading.take(number, self.faults)
         if self.quality is not None:
-            with self.lock:
-                _summarise(self.quality, read.memory)
+            _summarise(self.quality, read.memory)
         if not self.steps and self.collate is None:
             return NamedBatch(read.memory, read.indices, weight)
         records, kept = self._transform(read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,8 +41,11 @@ class Quality:
     Counts do not depend on the order of records and merge exactly over ranks; mean and variance do so up to
     rounding. A pass over the same data again counts every record as a copy: take one Quality an epoch.
 
-    One thread updates at a time. Raises InvalidArgument, which names the field, for dtypes that cannot be
-    counted, for records that do not fit, and for a label that is no field.
+    Threads may update at once, as readers do that share it: none waits for longer than another's batch takes.
+    A pickled copy has the same counts, and goes on by itself.
+
+    Raises InvalidArgument, which names the field, for dtypes that cannot be counted, for records that do not
+    fit, and for a label that is no field.
     """
 
     def __init__(
@@ -59,6 +63,10 @@ class Quality:
         self._record_bytes = 0
         self._ragged: _core.RaggedSummary | None = None
         self._before: DataSummary | None = None  # of what this object has not seen itself
+        self._lock = threading.Lock()  # of these references, not while records are counted
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Quality.from_state, (self.state(),)
 
     def update(self, records: Any) -> None:
         """Count records: an array or tensor in host memory whose first dimension counts them, or a list of
@@ -71,7 +79,8 @@ class Quality:
             return
         array = records if hasattr(records, "data_ptr") else np.ascontiguousarray(records)
         dtype = _dtype_of(array)
-        self._settings = self._settings.or_records(dtype)
+        with self._lock:
+            self._settings = self._settings.or_records(dtype)
         self._settings.check_dtype(dtype)
         view = raw_bytes(array, "records")
         if len(array):
@@ -82,12 +91,9 @@ class Quality:
 
         Raises InvalidArgument where `stride` does not fit the records.
         """
-        layout = self._settings.layout_of_rows()
-        if self._rows is None:
-            self._rows, self._record_bytes = self._make_rows(layout.filling(stride)), stride
-        elif layout.bytes is None and stride != self._record_bytes:
-            raise InvalidArgument(f"records had {self._record_bytes} bytes before, now they have {stride}")
-        self._rows.add(address, count, stride)
+        with self._lock:
+            rows = self._counter_of_rows(stride)
+        rows.add(address, count, stride)
 
     def update_ragged(self, address: int, offsets: Any) -> None:
         """Count records that follow each other from `address` on: record i lies from byte `offsets[i]` to
@@ -95,15 +101,27 @@ class Quality:
 
         Raises InvalidArgument where offsets fall.
         """
-        self._settings = self._settings.or_ragged()
-        s = self._settings
-        if self._ragged is None:
-            self._ragged = _core.RaggedSummary(s.kept_names, s.label or "", s.classes, s.distinct)
-        self._ragged.add(address, np.ascontiguousarray(offsets, np.int64))
+        with self._lock:
+            ragged = self._counter_of_ragged()
+        ragged.add(address, np.ascontiguousarray(offsets, np.int64))
 
     def _update_texts(self, records: list[bytes]) -> None:
         view = raw_bytes(b"".join(records), "records")
         self.update_ragged(view.address, ends_of([len(record) for record in records]))
+
+    def _counter_of_rows(self, stride: int) -> _core.RecordSummary:
+        layout = self._settings.layout_of_rows()
+        if self._rows is None:
+            self._rows, self._record_bytes = self._make_rows(layout.filling(stride)), stride
+        elif layout.bytes is None and stride != self._record_bytes:
+            raise InvalidArgument(f"records had {self._record_bytes} bytes before, now they have {stride}")
+        return self._rows
+
+    def _counter_of_ragged(self) -> _core.RaggedSummary:
+        self._settings = s = self._settings.or_ragged()
+        if self._ragged is None:
+            self._ragged = _core.RaggedSummary(s.kept_names, s.label or "", s.classes, s.distinct)
+        return self._ragged
 
     def _make_rows(self, layout: RecordFields) -> _core.RecordSummary:
         assert layout.bytes is not None
@@ -155,9 +173,11 @@ class Quality:
         """
         if not isinstance(other, Quality):
             raise InvalidArgument(f"a Quality merges with another, not with a {type(other).__name__}")
-        self._settings = self._settings.agreed(other._settings)
-        before = self._settings.empty_summary() if self._before is None else self._before
-        self._before = before.merge(other.summary())
+        theirs = other.summary()
+        with self._lock:
+            self._settings = self._settings.agreed(other._settings)
+            before = self._settings.empty_summary() if self._before is None else self._before
+            self._before = before.merge(theirs)
         return self
 
     def state(self) -> dict[str, Any]:
