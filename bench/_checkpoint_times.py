@@ -1,8 +1,7 @@
-"""Times of saving and loading a state, beside torch.save and torch.load in the same round."""
+"""Times of saving a state, beside torch.save in the same round."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -14,25 +13,22 @@ from thinwire.bench._cases import seconds
 from thinwire.store.checkpoint import Checkpointer
 from thinwire.store.checkpoint.layout import BLOCK_BYTES
 
+TORCH_FILE, STORE = "torch", "store"
+"""What `measure` leaves in its folder: the state as torch.save and as a Checkpointer wrote it."""
+
 _TENSORS = 25
 _SMALL = 50  # tensors of a few hundred bytes, as biases are
 _CHANGED_SHARE = 0.01
 
 
 class Times(NamedTuple):
-    """Seconds of one round; of the blocking part of an async save where the state had wholly changed.
-
-    `load` makes new tensors, as torch.load does; `fill` puts the state into those that are there.
-    """
+    """Seconds of one round; of the blocking part of an async save where the state had wholly changed."""
 
     torch_save: float
-    torch_load: float
     first: float
     blocking_part: float
     unchanged: float
     changed: float
-    load: float
-    fill: float
 
 
 def random_state(size: int) -> dict[str, torch.Tensor]:
@@ -51,16 +47,10 @@ def torch_save(state: dict[str, torch.Tensor], path: Path) -> float:
 
 
 def measure(folder: Path, size: int) -> Times:
-    """The times of one round with a state of `size` bytes, on the disk of a folder."""
-    with tempfile.TemporaryDirectory(dir=folder) as inner:
-        return _round(Path(inner), size)
-
-
-def _round(folder: Path, size: int) -> Times:
+    """The times of one round with a state of `size` bytes, in a folder that is empty."""
     state = random_state(size)
-    file = folder / "torch"
-    save_s = torch_save(state, file)
-    with Checkpointer(folder / "store") as saver:
+    save_s = torch_save(state, folder / TORCH_FILE)
+    with Checkpointer(folder / STORE) as saver:
         first_s = seconds(lambda: saver.save(state, 0))
         unchanged_s = seconds(lambda: saver.save(state, 1))
         _change(state, _CHANGED_SHARE)
@@ -72,10 +62,7 @@ def _round(folder: Path, size: int) -> Times:
             saving = saver.save(state, step, blocking=False)
             blocking_s = time.perf_counter() - begin
             saving.wait_durable()
-        torch_load_s = seconds(lambda: torch.load(file))
-        load_s = seconds(saver.load)
-        fill_s = seconds(lambda: saver.load(state))
-    return Times(save_s, torch_load_s, first_s, blocking_s, unchanged_s, changed_s, load_s, fill_s)
+    return Times(save_s, first_s, blocking_s, unchanged_s, changed_s)
 
 
 def _change(state: dict[str, torch.Tensor], share: float) -> None:

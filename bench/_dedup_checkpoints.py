@@ -49,16 +49,19 @@ def _state_bytes(effort: Effort) -> int:
 @cache
 def _measure(effort: Effort) -> list[Round]:
     """All methods in turn in every round, on the disk of the current folder."""
+    return [_round(effort, backwards=bool(number % 2)) for number in range(effort.rounds)]
+
+
+def _round(effort: Effort, *, backwards: bool) -> Round:
+    """`backwards`: loading in the other order, lest one method always have what another leaves."""
+    from thinwire.bench import _checkpoint_loads, _checkpoint_times
+
+    size = _state_bytes(effort)
+    loads = list(_checkpoint_loads.METHODS)
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
-        return [_round(Path(folder), effort) for _ in range(effort.rounds)]
-
-
-def _round(folder: Path, effort: Effort) -> Round:
-    from thinwire.bench import _checkpoint_times
-
-    times: Round = _checkpoint_times.measure(folder, _state_bytes(effort))._asdict()
-    state = _checkpoint_times.random_state(_state_bytes(effort))
-    return times | dict(_others(folder, state))
+        times: Round = _checkpoint_times.measure(Path(folder), size)._asdict()
+        times |= _checkpoint_loads.in_processes(Path(folder), size, loads[::-1] if backwards else loads)
+        return times | dict(_others(Path(folder), _checkpoint_times.random_state(size)))
 
 
 def _others(folder: Path, state: dict[str, Any]) -> Iterator[tuple[str, float]]:

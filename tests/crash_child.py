@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from crash_world import put
-from thinwire.errors import StoreError
+from thinwire.errors import InvalidArgument, StoreError
 from thinwire.store.store import Store
 
 KEPT = 2  # versions of a name that its writer does not delete
@@ -43,6 +43,24 @@ def copy(root: Path, journal: Path, name: str, first: int) -> None:
         while True:
             store.sync(replica_of(root))
             time.sleep(0.01)
+
+
+def empty(root: Path, journal: Path, name: str, first: int) -> None:
+    """Empty every location in turn, the store's own place too, and let it take packs again."""
+    places = [root, *locations_of(root)]
+    with Store(root, threads=1) as store, _appending(journal):
+        while True:
+            for place in places[first % len(places) :] + places[: first % len(places)]:
+                # another collector, one that was killed, or one that empties the last of the others
+                with contextlib.suppress(StoreError, InvalidArgument):
+                    store.empty_location(str(place), wait_s=0.02)
+                store.add_location(place)
+            time.sleep(0.01)
+
+
+def locations_of(root: Path) -> list[Path]:
+    """Where else a store's packs may lie, if its test wants that."""
+    return [root.with_name(f"{root.name}-{number}") for number in range(2)]
 
 
 def replica_of(root: Path) -> Path:

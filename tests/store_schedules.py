@@ -1,4 +1,7 @@
-"""Orders in which writers, copies, collectors and users do their steps: given, random, all of two."""
+"""Orders in which writers, copies, collectors and users do their steps: given, random, all of two.
+
+Packs lie in two locations, which collectors may empty.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from unittest import mock
 
-from store_world import GRACE_S, Actor, World
+from store_world import GRACE_S, LOCATIONS, Actor, World
 from thinwire.errors import StoreError
 from thinwire.store import collector
 
@@ -27,6 +30,7 @@ class Decision(NamedTuple):
 COUNTS = (1, 2, 3, 5, 8, 13, 21, 34, 55)  # short and long turns alike
 KINDS = {"step": 60, "write": 6, "collect": 3, "delete": 2, "time": 3, "crash": 1, "lose": 1}
 KINDS_WITH_COPIES = KINDS | {"copy": 4}
+KINDS_WITH_EMPTYING = KINDS_WITH_COPIES | {"empty": 4}
 
 
 def run(decisions: Iterable[Decision]) -> World:
@@ -54,6 +58,8 @@ def play(world: World, actors: list[Actor], decision: Decision) -> None:
         actors.append(world.deleter(name))
     elif decision.kind == "collect":
         actors.append(world.collector())
+    elif decision.kind == "empty":
+        actors.append(world.emptier(decision.which % LOCATIONS))
     elif decision.kind == "time":
         world.store.now += GRACE_S * decision.count / 10
     elif at_work:

@@ -27,6 +27,7 @@ from thinwire.store.survey import Census, Ids
 GRACE_S = 100.0
 POLL_S = 25.0
 CHUNK_BYTES = 10
+LOCATIONS = 2  # that packs lie in, by their ids
 
 
 class MemoryBackend:
@@ -316,6 +317,15 @@ class World:
 
     def collector(self, **options: Any) -> Actor:
         return Actor(self, lambda backend: self.collect(backend, backend.sleep, **options))
+
+    def emptier(self, location: int) -> Actor:
+        """Gives up all packs that lie in a location."""
+
+        def empty(backend: SteppedBackend) -> None:
+            given_up = {pack for pack in leases.present_packs(backend) if pack[0] % LOCATIONS == location}
+            self.collect(backend, backend.sleep, given_up=given_up)
+
+        return Actor(self, empty)
 
     def collect(self, backend: MemoryBackend, sleep: Callable[[float], None], **options: Any) -> None:
         collector.collect(

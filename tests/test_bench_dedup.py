@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from thinwire.bench import dedup
 from thinwire.bench._cases import Case, Effort, LeftOut, Measured
 from thinwire.bench._dedup_sizes import unique_bytes
 from thinwire.cli.main import main
+
+_STATE_BYTES = 2_000_000
 
 
 def test_unique_bytes_counts_a_chunk_once() -> None:
@@ -38,3 +41,16 @@ def test_the_command_writes_json(
     assert "met" in capsys.readouterr().out
     rows = json.loads(target.read_text())["rows"]
     assert [(row["what"], row["met"]) for row in rows] == [("what", True), ("other", None)]
+
+
+def test_every_method_of_loading_has_a_process_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    loads = pytest.importorskip("thinwire.bench._checkpoint_loads")
+    times = pytest.importorskip("thinwire.bench._checkpoint_times")
+    assert all(seconds > 0 for seconds in times.measure(tmp_path, _STATE_BYTES))
+    assert all(loads.measure(method, tmp_path, _STATE_BYTES) > 0 for method in loads.METHODS)
+    found = loads.in_processes(tmp_path, _STATE_BYTES, ["fill", "torch_load"])
+    assert list(found) == ["fill", "torch_load"]
+    assert all(seconds > 0 for seconds in found.values())
+    with pytest.raises(subprocess.CalledProcessError):
+        loads.in_processes(tmp_path / "nowhere", _STATE_BYTES, ["load"])

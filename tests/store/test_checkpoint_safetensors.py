@@ -83,3 +83,25 @@ def test_a_bad_file_is_refused(tmp_path: Path, damage: str) -> None:
         with pytest.raises(InvalidArgument, match=r"safetensors|header says"):
             import_safetensors(path, saver, 1)
         assert saver.steps() == []
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Keys are joined by dots, and the format's own entry has a name, too."""
+    for state, name in (
+        ({"a.b": torch.ones(3), "a": {"b": torch.zeros(3)}}, "a.b"),
+        ({"__metadata__": torch.ones(3)}, "__metadata__"),
+    ):
+        with Checkpointer(tmp_path / name) as saver:
+            saver.save(state, 1)
+            with pytest.raises(InvalidArgument, match=name):
+                export_safetensors(tmp_path / "out", saver)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_negative_size_is_refused(tmp_path: Path) -> None:
+    header = b'{"x":{"dtype":"U8","shape":[-1,-4],"data_offsets":[0,4]}}'
+    (tmp_path / "in").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with Checkpointer(tmp_path / "store") as saver:
+        with pytest.raises(InvalidArgument, match="no safetensors file"):
+            import_safetensors(tmp_path / "in", saver, 1)
+        assert saver.steps() == []

@@ -1,4 +1,5 @@
-"""Each call to the system fails once in puts, collections and copies: a StoreError, and a sound store."""
+"""Each call to the system fails once in puts, collections, copies and while a location is emptied: a
+StoreError, and a sound store."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from crash_world import attempt, check_afterwards, put
+from crash_world import attempt, check_afterwards, check_sound, put
 from thinwire.store import local
 from thinwire.store.store import Store
 
@@ -89,14 +90,40 @@ def copy(root: Path) -> None:
         store.sync(root)
 
 
+def empty(root: Path) -> None:
+    """Calls that concern the location fail, too: its path begins with the store's."""
+    with Store(root, threads=1) as store:
+        store.empty_location(str(location_of(root)), wait_s=0)
+
+
+def location_of(root: Path) -> Path:
+    return root.with_name(f"{root.name}-location")
+
+
+def check_emptied(root: Path, promised: dict[tuple[str, int], int]) -> None:
+    """Done again, it succeeds."""
+    with Store(root, threads=1) as store:
+        store.empty_location(str(location_of(root)))
+        assert [len(found.packs) for found in store.locations()][1:] == [0]
+        check_sound(store, promised)
+
+
 def copy_of(before: Path, root: Path, work: Work) -> None:
     if work is copy:
         shutil.copytree(before, root.parent / "source")
         with Store(root.parent / "source", threads=1) as store:
             store.sync(root)
             put(store, "b", 5)
-    else:
-        shutil.copytree(before, root)
+        return
+    shutil.copytree(before, root)
+    if work is empty:
+        with Store(root, threads=1) as store:
+            store.add_location(location_of(root))
+            store.add_location(root, weight=0)
+            put(store, "b", 5)
+            put(store, "b", 6)
+            store.delete("b@2")
+            store.add_location(root)
 
 
 def fail_once(before: Path, root: Path, work: Work, failing: int, code: int) -> int:
@@ -108,10 +135,13 @@ def fail_once(before: Path, root: Path, work: Work, failing: int, code: int) -> 
     # Where what failed can be done without, as tidying up can, the work succeeds.
     promised = STANDING | ({("a", 4): 4} if work is put_one and error is None else {})
     promised |= {("b", 2): 5} if work is copy and error is None else {}
+    promised |= {("b", 3): 6} if work is empty else {}
     try:
         if calls.failed:
             assert error is None or error.errno in (None, code), error
         check_afterwards(root, promised)
+        if work is empty:
+            check_emptied(root, promised)
     except BaseException as violation:
         raise AssertionError(
             f"call {failing} of {work.__name__}, {calls.failed}: {errno.errorcode[code]}"
@@ -131,12 +161,12 @@ def fail_each(before: Path, folder: Path, work: Work, stride: int) -> None:
             fail_once(before, folder / "wet" / "store", work, failing, code)
 
 
-@pytest.mark.parametrize(("work", "stride"), [(put_one, 11), (collect, 29), (copy, 29)])
+@pytest.mark.parametrize(("work", "stride"), [(put_one, 11), (collect, 29), (copy, 29), (empty, 83)])
 def test_some_call_fails(before: Path, tmp_path: Path, work: Work, stride: int) -> None:
     fail_each(before, tmp_path, work, stride)
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("work", [put_one, collect, copy], ids=lambda work: work.__name__)
+@pytest.mark.parametrize("work", [put_one, collect, copy, empty], ids=lambda work: work.__name__)
 def test_each_call_fails(before: Path, tmp_path: Path, work: Work) -> None:
     fail_each(before, tmp_path, work, 1)

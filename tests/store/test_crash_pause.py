@@ -18,22 +18,38 @@ PAUSE_S = 3 * GRACE_S
 
 
 class World:
-    """A store with versions that share chunks, some of them garbage, and those who work on it."""
+    """A store with versions that share chunks, some of them garbage, and those who work on it.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    With `emptying` all packs lie in another location, which collectors empty.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, emptying: bool = False) -> None:
         self.backend = FaultyBackend()
+        self.location = FaultyBackend() if emptying else None
         defaults = Lease.open.__func__.__kwdefaults__  # type: ignore[attr-defined]
         monkeypatch.setitem(defaults, "clock", lambda: self.backend.now)
         self.promised: dict[tuple[str, int], int] = {}
         with self.open() as store:
+            if self.location:
+                store.add_location(store.backend.home, weight=0)
             for name, number in [("shared", 0), ("old", 1), ("old", 2)]:
                 self.promised[name, put(store, name, number)] = number
             store.delete("old@1")
             del self.promised["old", 1]
+        assert not self.location or len(self.location.paths("packs")) == 3
 
     def open(self, step: int = ENDLESS, pause: Callable[[], None] = lambda: None) -> Store:
         """The store, for one whose operation number `step` waits until `pause` has returned."""
-        return Store(_Pausing(self.backend, step, pause), threads=1)
+        locations = [self.location] if self.location else []
+        return Store(_Pausing(self.backend, step, pause), threads=1, locations=locations)
+
+    def collect(self, store: Store) -> None:
+        """Collect garbage, in the course of emptying the location if there is one."""
+        if self.location:
+            store.add_location(store.backend.home)
+            store.empty_location(str(self.location), wait_s=0)
+        else:
+            store.gc(wait_s=0)
 
     def put(self, store: Store, name: str, number: int) -> None:
         self.promised[name, put(store, name, number)] = number
@@ -92,17 +108,14 @@ def others(world: World, pause_s: float, collector_step: int) -> None:
             world.put(store, "paused", 9)
 
     with world.open(collector_step, second) as store:
-        store.gc(wait_s=0)
+        world.collect(store)
         if not store.backend.home.paused:  # type: ignore[attr-defined]
             second()
-        store.gc(wait_s=0)
+        world.collect(store)
 
 
-def pause_writer(
-    monkeypatch: pytest.MonkeyPatch, number: int, pause_s: float, step: int, collector_step: int
-) -> bool:
+def pause_writer(world: World, number: int, pause_s: float, step: int, collector_step: int) -> bool:
     """A writer of data of that number pauses at one of its steps; whether it has so many."""
-    world = World(monkeypatch)
     told = ""
     with world.open(step, lambda: others(world, pause_s, collector_step)) as store:
         try:
@@ -122,15 +135,14 @@ def pause_writer(
     return paused
 
 
-def steps(monkeypatch: pytest.MonkeyPatch, number: int) -> tuple[int, int]:
+def steps(world: World, number: int) -> tuple[int, int]:
     """How many steps the writer has, and the collector."""
-    world = World(monkeypatch)
     with world.open() as store:
         put(store, "paused", number)
         writer = next(store.backend.home._steps)  # type: ignore[attr-defined]
     with world.open() as store:
         world.delete(store, "old")
-        store.gc(wait_s=0)
+        world.collect(store)
         return writer, next(store.backend.home._steps)  # type: ignore[attr-defined]
 
 
@@ -142,36 +154,43 @@ KNOWN, PARTLY_NEW = 1, 6
 @pytest.mark.parametrize(
     "every_pair", [False, pytest.param(True, marks=pytest.mark.torture)], ids=["a-step", "every-step"]
 )
+@pytest.mark.parametrize("emptying", [False, True], ids=["collecting", "emptying"])
 def test_a_writer_that_pauses_at_any_step_of_a_collector(
-    monkeypatch: pytest.MonkeyPatch, number: int, pause_s: float, every_pair: bool
+    monkeypatch: pytest.MonkeyPatch, number: int, pause_s: float, every_pair: bool, emptying: bool
 ) -> None:
-    writer, collector = steps(monkeypatch, number)
+    def world() -> World:
+        return World(monkeypatch, emptying)
+
+    writer, collector = steps(world(), number)
     assert writer > 15
     assert collector > 40
     for step in range(1, writer):
         for other in range(1, collector) if every_pair else [1 + step * 7 % collector]:
-            assert pause_writer(monkeypatch, number, pause_s, step, other)
-    assert not pause_writer(monkeypatch, number, pause_s, ENDLESS, 1)
+            assert pause_writer(world(), number, pause_s, step, other)
+    assert not pause_writer(world(), number, pause_s, ENDLESS, 1)
 
 
-@pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.torture)])
-def test_a_collector_that_pauses_at_any_step(monkeypatch: pytest.MonkeyPatch, stride: int) -> None:
+@pytest.mark.parametrize("emptying", [False, True], ids=["collecting", "emptying"])
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.torture)])
+def test_a_collector_that_pauses_at_any_step(
+    monkeypatch: pytest.MonkeyPatch, stride: int, emptying: bool
+) -> None:
     """While it is away for days, another collects, and writers put what the first one found to be garbage."""
     for step in itertools.count(1, stride):
-        world = World(monkeypatch)
+        world = World(monkeypatch, emptying)
 
         def meanwhile(world: World = world) -> None:
             world.backend.now += PAUSE_S
             with world.open() as store:
                 world.put(store, "new", 1)
-                store.gc(wait_s=0)
+                world.collect(store)
                 world.put(store, "newer", 2)
                 world.backend.now += PAUSE_S
 
         with world.open() as store:
             world.delete(store, "old")
         with world.open(step, meanwhile) as store:
-            store.gc(wait_s=0)
+            world.collect(store)
             paused = store.backend.home.paused  # type: ignore[attr-defined]
         try:
             world.check()

@@ -175,7 +175,12 @@ def test_jsonl_compares_the_fields_alone(tmp_path: Path, little_memory: int) -> 
 
 @pytest.mark.parametrize(
     ("second", "what"),
-    [("{no", "is not JSON"), ('{"other": 1}', "no field 'text'"), ("[1]", "no field 'text'")],
+    [
+        ("{no", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"other": 1}', "no field 'text'"),
+        ("[1]", "no field 'text'"),
+    ],
 )
 def test_jsonl_errors_name_file_and_line(tmp_path: Path, second: str, what: str) -> None:
     paths = write(tmp_path / "in", {"x.jsonl": f'{{"text": "t"}}\n{second}\n'.encode()})

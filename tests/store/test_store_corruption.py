@@ -131,6 +131,41 @@ def test_damage_is_found_named_and_mended(
             check(world, path, data)
 
 
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("kind", ["manifests", "refs"])
+def test_a_repair_that_is_killed_at_any_step_is_done_by_the_next(world: World, kind: str) -> None:
+    """But for the moment between a version that is made anew, its ref being lost, and the commit of it."""
+    path = world.sound.paths(kind)[0]
+    lost, step, killed = 0, 0, True
+    while killed:
+        step += 1
+        backend = world.sound.copy(path, b"damaged")
+        killed = False
+        count = iter(range(1, 10**6))
+
+        def kill(operation: str, path: str, step: int = step, count: Iterator[int] = count) -> None:
+            nonlocal killed
+            if operation != "created" and next(count) >= step:
+                killed = True
+                raise Killed
+
+        with world.open(backend, mended=True) as store:
+            backend.before = kill
+            with contextlib.suppress(Killed):
+                store.repair()
+            backend.before = lambda operation, path: None
+        backend.now += 48 * 3600.0
+        with world.open(backend, mended=True) as store:
+            store.repair()
+            lost += not all(readable(store).values())
+            assert store.verify()
+    assert step > 20
+    assert lost <= (0 if kind == "manifests" else 1)
+
+
 def test_without_a_replica_the_rest_survives_repair(world: World) -> None:
     path = world.sound.paths("packs")[0]
     for data in (None, world.sound.read(path)[:300], bytes(len(world.sound.read(path)))):

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from thinwire.cli._commands import register
-from thinwire.errors import Conflict, CorruptChunk, Error, NotFound
+from thinwire.errors import Conflict, CorruptChunk, CorruptRecord, Error, NotFound
 
 HELP = """\
 Keep versions of files, folders and checkpoints, each distinct part of them once.
@@ -48,7 +48,7 @@ ACTIONS = (
     "dedup-records",
 )
 
-_STATUS: dict[type[Error], int] = {CorruptChunk: 3, NotFound: 4, Conflict: 5}
+_STATUS: dict[type[Error], int] = {CorruptChunk: 3, CorruptRecord: 3, NotFound: 4, Conflict: 5}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

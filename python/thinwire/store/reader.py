@@ -166,10 +166,10 @@ class Fetcher:
         if not request.pieces:
             return []
         index, found = self._find(request)
-        there = np.flatnonzero(found >= 0)
-        there = there[index.entries["raw"][found[there]] == request.chunks["size"][there]]
-        bad: list[int] = np.setdiff1d(np.arange(len(found)), there).tolist()
-        jobs = list(_plan(index, found, there))
+        there = found >= 0
+        there[there] = index.entries["raw"][found[there]] == request.chunks["size"][there]
+        bad: list[int] = np.flatnonzero(~there).tolist()
+        jobs = list(_plan(index, found, np.flatnonzero(there)))
         for failed in self._workers.coders.map(lambda job: self._run(request, index, found, job), jobs):
             bad += failed
         return bad

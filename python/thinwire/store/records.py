@@ -29,6 +29,7 @@ from thinwire._durable import sync
 from thinwire._sizes import format_size, parse_size
 from thinwire.errors import InvalidArgument, StoreError
 from thinwire.store.backend import failure
+from thinwire.store.compressed import reading, writing
 from thinwire.store.fingerprints import FINGERPRINT_BYTES, Comparer, Numbers, Rows, rows_of
 from thinwire.store.metering import Meter, Progress
 from thinwire.store.shards import Lines, Shard, find_shards, read_lines
@@ -43,8 +44,10 @@ _BLOCK = (
 )
 _MOST_BLOCK_BYTES = 4 << 20  # more brings nothing
 _LINE = 32  # so small a part is the longest line: blocks, and copies of them, are several at a time
+_WINDOW = 8  # and what a decoder looks back over: four at once, while nothing is compared
 _COPIERS = 4  # files that are written at once, at most
 _FILE_PART = 1 << 20
+_LEAST_MARKS = 64 << 10
 
 Fingerprints = NDArray[np.uint8]
 T = TypeVar("T")
@@ -75,14 +78,16 @@ def dedup_records(
 
     `inputs` are files and folders. `kind` says what a record is: "lines" takes every line, of text or of JSON
     Lines, byte by byte; "jsonl" parses the lines, so that order of keys and spaces do not matter, and
-    compares only `fields` where there are any; "files" takes whole files.
+    compares only `fields` where there are any; "files" takes whole files. Lines of files whose names end in
+    .gz or .zst are read out of the compressed stream, and what stays is compressed again.
 
     `memory` bounds what is held in memory, "4GiB" or a number of bytes, at least 64 MiB; what is more goes to
     a folder beside `out` meanwhile. `progress` is called with the bytes done and the bytes to do.
 
     The result is the same for any number of threads and any memory. `out` must not exist, or be an empty
     folder; it appears whole or not at all. Raises NotFound, InvalidArgument for what cannot be or changes
-    meanwhile, and StoreError where reading or writing fails.
+    meanwhile, CorruptRecord for compressed data that is damaged or cut off, and StoreError where reading or
+    writing fails.
     """
     target = Path(out)
     shards = find_shards([Path(each) for each in inputs])
@@ -109,7 +114,7 @@ def dedup_records(
 def _dedup(job: _Job, folder: Path, result: Path) -> DedupReport:
     spill = folder / "spill"
     spill.mkdir()
-    dropped = Dropped(folder / "dropped", sum(shard.size for shard in job.shards) + len(job.shards))
+    dropped = Dropped(folder / "dropped")
     Comparer(spill, job.memory // _COMPARING, dropped.add).compare(job.rows())
     job.copy(dropped, result)
     bytes_out = sum(path.stat().st_size for path in result.rglob("*") if path.is_file())
@@ -123,20 +128,34 @@ def _dedup(job: _Job, folder: Path, result: Path) -> DedupReport:
 
 
 class Dropped:
-    """The records that do not stay: a byte each in a sparse file, which the kernel caches as it can."""
+    """The records that do not stay: a byte each in a file, which the kernel caches as it can."""
 
-    def __init__(self, path: Path, most: int) -> None:
-        self._marks = np.memmap(path, np.bool_, "w+", shape=max(most, 1))
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._marks = np.zeros(0, np.bool_)
         self.count = 0
 
     def add(self, numbers: Numbers) -> None:
-        """Drop the records of these numbers, each of which is dropped once."""
+        """Drop the records of these numbers, each of which is dropped once. Raises OSError on a full disk."""
+        if len(numbers):
+            self._grow(int(numbers.max()) + 1)
         self._marks[numbers] = True
         self.count += len(numbers)
 
     def between(self, begin: int, end: int) -> NDArray[np.bool_]:
         """Which of the records from `begin` to `end` are dropped."""
-        return np.asarray(self._marks[begin:end])
+        found = np.zeros(end - begin, np.bool_)
+        known = self._marks[begin:end]
+        found[: len(known)] = known
+        return found
+
+    def _grow(self, least: int) -> None:
+        if least <= len(self._marks):
+            return
+        size = max(least, 2 * len(self._marks), _LEAST_MARKS)
+        with self._path.open("ab") as file:  # writing to a mapping that finds the disk full would be fatal
+            os.posix_fallocate(file.fileno(), 0, size)
+        self._marks = np.memmap(self._path, np.bool_, "r+", shape=size)
 
 
 class _Job:
@@ -177,14 +196,12 @@ class _LineJob(_Job):
             yield rows_of(self.hash(alike.data, alike.ends), first)
             self.counts[index] += len(lines.ends)
             first += len(lines.ends)
-            self.meter.add(len(lines.data) - lines.completed)
 
     def copy(self, dropped: Dropped, result: Path) -> None:
         firsts = np.cumsum(self.counts) - self.counts
         with ThreadPoolExecutor(min(self.threads, _COPIERS)) as pool:
             copy = partial(self._copy, dropped, result)
-            for done in pool.map(copy, self.shards, firsts.tolist(), self.counts.tolist()):
-                self.meter.add(done)
+            list(pool.map(copy, self.shards, firsts.tolist(), self.counts.tolist()))
 
     def _blocks(self) -> Iterator[tuple[int, Lines]]:
         for index, shard in enumerate(self.shards):
@@ -193,20 +210,20 @@ class _LineJob(_Job):
 
     def _read(self, shard: Shard) -> Iterator[Lines]:
         block_bytes = min(self.memory // _BLOCK, _MOST_BLOCK_BYTES)
-        return read_lines(shard, block_bytes, self.memory // _LINE)
+        with reading(shard.path, shard.size, self.memory // _WINDOW, self.meter.add) as source:
+            yield from read_lines(shard, source, block_bytes, self.memory // _LINE)
 
-    def _copy(self, dropped: Dropped, result: Path, shard: Shard, first: int, count: int) -> int:
+    def _copy(self, dropped: Dropped, result: Path, shard: Shard, first: int, count: int) -> None:
         target = result / shard.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shard.check()
-        with target.open("xb") as file:
+        with writing(target) as file:
             for lines in self._read(shard):
                 count -= len(lines.ends)
                 if count < 0:
                     raise shard.changed()
                 file.write(lines.without(dropped.between(first, first + len(lines.ends))))
                 first += len(lines.ends)
-        return shard.size
 
 
 class _FileJob(_Job):
@@ -280,7 +297,7 @@ class _Parser:
             return b"\n"
         try:
             record = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidArgument(f'{where} is not JSON ({error}); kind="lines" takes any text') from None
         if self._fields:
             missing = [f for f in self._fields if not (isinstance(record, dict) and f in record)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -137,11 +138,14 @@ class Refs:
                     ) from None
 
     def replace(self, ref: Ref, lease: Lease, write_manifest: Callable[[int], str]) -> Ref:
-        """Give a version another manifest, its own being lost. Only one process may repair at a time."""
-        made = Ref(ref.name, ref.version, write_manifest(ref.version), lease.id, ref.created)
+        """Give a version another manifest, its own being lost. Only one process may repair at a time.
+
+        It counts at once, as the old one did; from `lease.commit()` on where nobody can say that of the old.
+        """
         attempt = self._numbers_of(ref.name).attempts.get(ref.version, 0)
-        self._backend.delete(path_of(ref.name, ref.version, attempt))
-        self._create(made, attempt)
+        kept = self._lease_of_committed(ref.name, ref.version, attempt)
+        made = Ref(ref.name, ref.version, write_manifest(ref.version), kept or lease.id, ref.created)
+        self._create(made, attempt + 1)
         return made
 
     def delete(self, name: str, version: int) -> None:
@@ -213,6 +217,13 @@ class Refs:
     def _committed(self, name: str, number: int, numbers: Numbers) -> Ref | None:
         ref = self.find(name, number, numbers.attempts[number])
         return ref if ref and state_of_lease(self._backend, ref.lease) == COMMITTED else None
+
+    def _lease_of_committed(self, name: str, version: int, attempt: int) -> str | None:
+        """The lease of a version that counts; None where damage hides that."""
+        with contextlib.suppress(StoreError):
+            lease = self.read(name, version, attempt).lease
+            return lease if state_of_lease(self._backend, lease) == COMMITTED else None
+        return None
 
     def _next_attempt(self, name: str, version: int, numbers: Numbers) -> int:
         """The attempt to make at that very number. Raises Conflict."""

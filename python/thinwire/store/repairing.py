@@ -45,9 +45,9 @@ def repair(store: Store, progress: Progress | None = None) -> Report:
         store.catalog.publish(indexes.segment_of(rows + packer.drain()))
         for ref, made in found:  # last, as writers do: who sees a version may rely on its chunks
             store.refs.replace(ref, lease, partial(store.catalog.write_manifest, made, ref.name))
-        for path in old_segments:
-            store.backend.delete(path)
         lease.commit()
+    for path in old_segments:
+        store.backend.delete(path)
     return maintenance.verify(store, deep=False)
 
 

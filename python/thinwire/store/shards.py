@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from thinwire._memory import fill
 from thinwire.errors import InvalidArgument, NotFound
+from thinwire.store.compressed import Source
 
 _NEWLINE = 10
 
@@ -68,32 +69,32 @@ def find_shards(inputs: Sequence[Path]) -> list[Shard]:
     return shards
 
 
-def read_lines(shard: Shard, block_bytes: int, most_bytes: int) -> Iterator[Lines]:
-    """All lines of a file, about a block at a time; raises InvalidArgument where one exceeds `most_bytes`."""
-    left = shard.size
-    with shard.path.open("rb", buffering=0) as file:
-        carried = np.zeros(0, np.uint8)
-        while True:
-            block = np.empty(2 * len(carried) + block_bytes, np.uint8)
-            block[: len(carried)] = carried
-            got = fill(block[len(carried) : -1].data[:left], file.readinto)
-            filled, left = len(carried) + got, left - got
-            last = filled < len(block) - 1
-            completed = bool(last and filled and block[filled - 1] != _NEWLINE)
-            if completed:
-                block[filled] = _NEWLINE
-                filled += 1
-            ends = np.flatnonzero(block[:filled] == _NEWLINE) + 1
-            end = int(ends[-1]) if len(ends) else 0
-            if len(ends):
-                yield Lines(block[:end], ends, completed)
-            if last:
-                return
-            carried = block[end:filled]
-            if len(carried) > most_bytes:
-                raise InvalidArgument(
-                    f"{shard.path} has a line of over {most_bytes} bytes; give more memory, or is it no text?"
-                )
+def read_lines(shard: Shard, source: Source, block_bytes: int, most_bytes: int) -> Iterator[Lines]:
+    """All lines of a file's content, about a block at a time.
+
+    Raises InvalidArgument where one exceeds `most_bytes`.
+    """
+    carried = np.zeros(0, np.uint8)
+    while True:
+        block = np.empty(2 * len(carried) + block_bytes, np.uint8)
+        block[: len(carried)] = carried
+        filled = len(carried) + fill(block[len(carried) : -1].data, source.readinto)
+        last = filled < len(block) - 1
+        completed = bool(last and filled and block[filled - 1] != _NEWLINE)
+        if completed:
+            block[filled] = _NEWLINE
+            filled += 1
+        ends = np.flatnonzero(block[:filled] == _NEWLINE) + 1
+        end = int(ends[-1]) if len(ends) else 0
+        if len(ends):
+            yield Lines(block[:end], ends, completed)
+        if last:
+            return
+        carried = block[end:filled]
+        if len(carried) > most_bytes:
+            raise InvalidArgument(
+                f"{shard.path} has a line of over {most_bytes} bytes; give more memory, or is it no text?"
+            )
 
 
 def _shards_of(path: Path) -> Iterator[Shard]:

@@ -23,8 +23,11 @@ kinds of records:
   jsonl   every line, as JSON: order of keys and spaces do not matter; with --field only these are compared
   files   every file, by its content
 
+Lines of files whose names end in .gz or .zst are read out of the compressed stream, and what stays is
+compressed again; sizes are those of the files.
+
 examples:
-  thinwire store dedup-records shards/*.jsonl --out clean
+  thinwire store dedup-records shards/*.jsonl.zst --out clean
   thinwire store dedup-records corpus/ --out clean --memory 8GiB
   thinwire store dedup-records corpus/ --out clean --kind jsonl --field text
   thinwire store dedup-records images/ --out clean --kind files

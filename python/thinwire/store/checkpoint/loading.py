@@ -73,16 +73,19 @@ class Stored:
     ) -> dict[int, Data]:
         """Fill tensors with leaves, and make new tensors or bytes of the `fresh` ones.
 
+        Of several leaves for one tensor the last stays.
         Raises CorruptChunk naming every leaf that is damaged; tensors are then partly filled.
         """
         memory: dict[int, Bytes] = {}  # of the extents that do not go straight into a tensor
         direct: list[Read] = []
         copies: list[tuple[int, torch.Tensor]] = []
+        filled: set[int] = set()  # two that fill one memory at once would leave parts of both there
         for leaf, target in fill:
             place = self.places[leaf]
             assert place.spec is not None
             into = tensors.direct(target, place.spec) if place.extent else None
-            if into is not None:
+            if into is not None and target.data_ptr() not in filled:
+                filled.add(target.data_ptr())
                 direct.append(self._whole(place.extent, into))
             else:
                 copies.append((leaf, target))

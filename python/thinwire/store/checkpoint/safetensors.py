@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -142,6 +143,8 @@ def _entry(name: str, said: Any, start: int) -> _Entry:
     if dtype is None:
         raise ValueError(f"{name} has dtype {said['dtype']}, which is not known")
     shape = tuple(int(size) for size in said["shape"])
+    if any(size < 0 for size in shape):
+        raise ValueError(f"{name} has the shape {shape}")
     begin, end = said["data_offsets"]
     return _Entry(name, Spec(dtype, shape, tuple(range(len(shape)))), start + begin, start + end)
 
@@ -210,6 +213,9 @@ def _entries_of(stored: Stored, described: tree.Json) -> list[tuple[_Entry, int]
         if spec.dtype not in _NAMES:
             raise InvalidArgument(f"{path} has dtype {spec.dtype}, which safetensors has not")
         found.append((path, spec, leaf))
+    for path, count in Counter([_METADATA, *(path for path, _, _ in found)]).items():
+        if count > 1:
+            raise InvalidArgument(f"the name {path} would stand for two entries of the file; rename a key")
     found.sort(key=lambda item: (-_itemsize(item[1]), item[0]))
     made, at = [], 0
     for path, spec, leaf in found:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from thinwire.errors import InvalidArgument, NotFound
+from thinwire.errors import InvalidArgument, NotFound, StoreError
 from thinwire.store.checkpoint.loading import Stored
 from thinwire.store.refs import Ref, parse
 from thinwire.store.store import Store
 
 LATEST = "latest"
 KIND, PART_KIND = "checkpoint", "checkpoint part"
+_log = logging.getLogger(__name__)
 
 
 class Step(NamedTuple):
@@ -56,24 +58,29 @@ class Steps:
         self._said: dict[tuple[str, int], Any] = {}  # of versions: they never change
 
     def all(self) -> list[Step]:
-        """Every step, in the order they were saved."""
-        return [step for ref in self._store.refs.versions(self.name) for step in self._step(ref)]
+        """Every step whose description can be read, in the order they were saved."""
+        return self._all()[0]
 
     def newest(self) -> Step | None:
-        """The step saved last."""
+        """The step saved last. Raises CorruptChunk where it is damaged: an older one must not pass for it."""
         with contextlib.suppress(NotFound):
             for step in self._step(self._store.refs.resolve(self.name)):
                 return step
-        return next(reversed(self.all()), None)
+        every = reversed(self._store.refs.versions(self.name))
+        return next((step for ref in every for step in self._step(ref)), None)
 
     def find(self, wanted: int | str) -> Step:
-        """A step by its number, or "latest". Raises NotFound."""
+        """A step by its number, or "latest". Raises NotFound, CorruptChunk where it may be a damaged one."""
+        damage: StoreError | None = None
         if wanted == LATEST:
             found = self.newest()
         elif type(wanted) is int:
-            found = next((step for step in reversed(self.all()) if step.step == wanted), None)
+            every, damage = self._all()
+            found = next((step for step in reversed(every) if step.step == wanted), None)
         else:
             raise InvalidArgument(f"step is {wanted!r}; pass a number or 'latest'")
+        if found is None and damage is not None:
+            raise damage
         if found is None:
             have = ", ".join(str(step.step) for step in self.all()) or "none"
             raise NotFound(f"{self.name} has no step {wanted}; it has {have}")
@@ -112,6 +119,18 @@ class Steps:
             said = self._store.catalog.manifest(ref).metadata
             self._said[key] = {name: said.get(name) for name in ("kind", "step", "parts", "save")}
         return self._said[key]
+
+    def _all(self) -> tuple[list[Step], StoreError | None]:
+        """Every step whose description can be read, and why another's cannot."""
+        found: list[Step] = []
+        damage: StoreError | None = None
+        for ref in self._store.refs.versions(self.name):
+            try:
+                found += self._step(ref)
+            except StoreError as error:
+                damage = error
+                _log.warning("a step of %s is left out: %s", self.name, error)
+        return found, damage
 
     def _step(self, ref: Ref) -> list[Step]:
         said = self.said(ref)
