@@ -61,13 +61,13 @@ def main(name: str) -> None:
 
 def install(purpose: Purpose) -> None:
     """Installs what the purpose names, thinwire itself editable."""
-    pip("install", *BUILD_TOOLS, *([] if purpose.extras else purpose.tools))
+    pip_install(*BUILD_TOOLS, *([] if purpose.extras else purpose.tools))
     if purpose.extras:
         announce_download()
         # The build directory persists, so that a later build compiles only what has changed. For that, CMake
         # and pybind11 must stay where they are, hence no build isolation.
         package = ["--no-build-isolation", "--editable", f".[{purpose.extras}]"]
-        pip("install", *purpose.tools, *torch_override(), *package)
+        pip_install(*purpose.tools, *torch_override(), *package)
 
 
 def create() -> None:
@@ -130,14 +130,18 @@ def _constraints() -> list[str]:
     return (ROOT / "constraints.txt").read_text().splitlines()
 
 
-def pip(*arguments: str) -> None:
-    """Runs the pip of `.venv` under constraints.txt, less its pin of torch where torch is given otherwise."""
+def pip_install(*arguments: str) -> None:
+    """Runs the pip of `.venv` under constraints.txt, less its pin of torch where torch is given otherwise.
+
+    Python compiles the modules that it imports; to compile all of them beforehand takes half a minute.
+    """
     free_torch = shares_callers_packages() or bool(os.environ.get("TORCH"))
     lines = [line for line in _constraints() if not (free_torch and line.startswith("torch=="))]
     constraints = VENV / "constraints.txt"
     constraints.write_text("\n".join(lines) + "\n")
     loudness = [] if sys.stdout.isatty() else ["--quiet"]  # a person wants to see the downloads move
-    command = [str(PYTHON), "-m", "pip", *arguments, *loudness, "--constraint", str(constraints)]
+    install = [str(PYTHON), "-m", "pip", "install", "--no-compile"]
+    command = [*install, *arguments, *loudness, "--constraint", str(constraints)]
     if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
         sys.exit(f"environment.py: this failed: {' '.join(command)}")
 

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+with contextlib.suppress(ImportError):  # `make gpu` has what its machine has
+    from hypothesis import settings
+
+    settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+    settings.load_profile("tests")
+
 if TYPE_CHECKING:
     from comm_ranks import Nursery, Start
+
+TESTS = Path(__file__).parent
+ALONE = (
+    "ddp/",
+    "gpu/",
+    "pool/",
+    "test_bench_",
+    "test_comm",
+    "test_demo",
+    "test_docs.",
+    "test_doctor",
+    "test_shaped",
+)
+"""Where tests start ranks that keep each other waiting, measure times or memory, or shape the network."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that must not run beside others."""
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(ALONE):
+            item.add_marker(pytest.mark.alone)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

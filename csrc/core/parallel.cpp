@@ -3,12 +3,22 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <sched.h>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 namespace thinwire {
 namespace {
+
+// Those that taskset, a container or a batch system leaves to this thread; the standard library
+// counts all that are online.
+unsigned usable_cores() {
+  cpu_set_t cores;
+  if (::sched_getaffinity(0, sizeof cores, &cores) == 0)
+    return static_cast<unsigned>(CPU_COUNT(&cores));
+  return std::max(1U, std::thread::hardware_concurrency()); // more than the set has room for
+}
 
 class Tasks {
 public:
@@ -42,9 +52,7 @@ private:
 
 } // namespace
 
-unsigned thread_count(unsigned threads) {
-  return threads != 0 ? threads : std::max(1U, std::thread::hardware_concurrency());
-}
+unsigned thread_count(unsigned threads) { return threads != 0 ? threads : usable_cores(); }
 
 void parallel_for(std::size_t tasks, unsigned threads,
                   const std::function<void(std::size_t)>& work) {

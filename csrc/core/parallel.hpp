@@ -6,7 +6,8 @@
 
 namespace thinwire {
 
-// How many threads `threads` stands for: itself, or every core the process may run on if it is 0.
+// How many threads `threads` stands for: itself, or every core the calling thread may run on if it
+// is 0.
 unsigned thread_count(unsigned threads);
 
 // Calls work(0) to work(tasks - 1), each once, on up to thread_count(threads) threads, the

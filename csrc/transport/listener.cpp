@@ -61,7 +61,7 @@ void Listener::listen(Descriptor socket) {
 
 bool Listener::is_full() const { return guests_.size() >= kMostGuests; }
 
-// Where there are too many, the one that has been silent longest makes room: ranks are quick.
+// Where there are too many, the first that came makes room: ranks are quick.
 void Listener::admit(Descriptor socket) {
   if (!may_enter(socket.get()))
     return;
@@ -71,10 +71,13 @@ void Listener::admit(Descriptor socket) {
   }
   const std::string whom = Endpoint::remote(socket.get()).text();
   try {
-    const bool is_unix = Endpoint::local(socket.get()).family() == AF_UNIX;
-    auto stream = is_unix ? plain_stream(socket.get()) : terms_.stream(socket.get(), true);
+    const bool is_local = Endpoint::local(socket.get()).family() == AF_UNIX;
+    const auto welcome = [this, is_local](const Hello& hello) {
+      return terms_.welcome(hello, is_local);
+    };
+    auto stream = is_local ? plain_stream(socket.get()) : terms_.stream(socket.get(), true);
     auto greeting = std::make_unique<Greeting>(std::move(socket), std::move(stream),
-                                               terms_.handshake(terms_.welcome), false, poller_);
+                                               terms_.handshake(welcome), false, poller_);
     guests_.push_back({std::move(greeting), Clock::now() + terms_.patience});
   } catch (const Error& error) {
     terms_.refused(whom + ": " + error.what(), nullptr);

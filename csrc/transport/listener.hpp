@@ -14,7 +14,8 @@ namespace thinwire {
 class Listener {
 public:
   struct Terms {
-    Handshake::Welcome welcome;
+    // As Handshake::Welcome, and whether it came through the Unix socket.
+    std::function<std::string(const Hello&, bool is_local)> welcome;
     std::function<Handshake(const Handshake::Welcome&)> handshake;
     StreamMaker stream;
     std::function<void(Channel, const Hello&)> joined;

@@ -74,7 +74,7 @@ void Mesh::State::start_listening() {
   if (is_closed_ || have_all_joined())
     return close_doors();
   Listener::Terms terms;
-  terms.welcome = [this](const Hello& hello) { return welcome(hello); };
+  terms.welcome = [this](const Hello& hello, bool is_local) { return welcome(hello, is_local); };
   terms.handshake = [this](const Handshake::Welcome& welcome) {
     Hello mine;
     mine.group = group_;
@@ -132,8 +132,9 @@ Hello Mesh::State::hello_to(const Peer& peer, std::size_t stripe) const {
   return hello;
 }
 
-// How many sockets there are is up to the rank that connects.
-std::string Mesh::State::welcome(const Hello& hello) const {
+// How many sockets there are is up to the rank that connects. Shared memory is asked for through
+// the Unix socket and nothing else is, which TLS does not protect.
+std::string Mesh::State::welcome(const Hello& hello, bool is_local) const {
   if (hello.group != group_)
     return "belongs to another group";
   if (hello.receiver != static_cast<std::uint32_t>(rank))
@@ -141,7 +142,8 @@ std::string Mesh::State::welcome(const Hello& hello) const {
   if (hello.sender <= hello.receiver || hello.sender >= static_cast<std::uint32_t>(ranks))
     return "claims to be rank " + std::to_string(hello.sender);
   const Peer& peer = peers[hello.sender];
-  if (hello.kind != peer.kind)
+  const LinkKind kind = is_local ? LinkKind::shm : LinkKind::tcp;
+  if (hello.kind != kind || peer.kind != kind)
     return "is rank " + std::to_string(peer.rank) + " and wants another kind of link";
   if (hello.stripe >= hello.stripes || hello.stripes > kMostSockets)
     return "has sockets that make no sense";

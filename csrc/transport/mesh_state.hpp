@@ -54,7 +54,7 @@ private:
   Peer& at(int peer);
   bool connects(const Peer& peer) const { return rank > peer.rank; }
   Hello hello_to(const Peer& peer, std::size_t stripe) const;
-  std::string welcome(const Hello& hello) const;
+  std::string welcome(const Hello& hello, bool is_local) const;
   void start_listening();
   void close_doors();
   void join(Channel channel, const Hello& hello);

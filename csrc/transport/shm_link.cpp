@@ -27,9 +27,15 @@ constexpr std::size_t padded(std::size_t bytes) {
 }
 constexpr std::size_t kPayloadOffset = padded(kHeaderBytes);
 
+std::size_t record_bytes(const FrameHeader& header) {
+  return kPayloadOffset + padded(header.payload_bytes);
+}
+
 [[noreturn]] void wrong_segment() {
   throw TransportError("what the peer shares is not a segment of this release");
 }
+
+[[noreturn]] void overwritten() { throw TransportError("shared memory was overwritten"); }
 
 } // namespace
 
@@ -124,7 +130,7 @@ void ShmLink::detach() {
 
 // Copies a frame into the ring, unless there is no room.
 bool ShmLink::push(const Outgoing& frame) {
-  const std::size_t record = kPayloadOffset + padded(frame.header.payload_bytes);
+  const std::size_t record = record_bytes(frame.header);
   std::uint64_t head = out_->head.load(std::memory_order_relaxed);
   const std::size_t position = head % kRingBytes;
   // Back to the start where the end of the ring is reached, or that of its first part. The latter
@@ -175,19 +181,22 @@ bool ShmLink::drain() {
   if (head == tail)
     return false;
   while (tail != head) {
-    const std::byte* at = in_->data + tail % kRingBytes;
+    const std::size_t position = tail % kRingBytes, to_end = kRingBytes - position;
+    const std::byte* at = in_->data + position;
     FrameHeader header;
     std::memcpy(&header, at, kHeaderBytes);
-    if (header.magic == kWrap) {
-      tail += kRingBytes - tail % kRingBytes;
-    } else {
-      if (header.magic != kFrameMagic || header.payload_bytes > kMaxPayload)
-        throw TransportError("shared memory was overwritten");
+    const bool wraps = header.magic == kWrap;
+    if (!wraps && (header.magic != kFrameMagic || header.payload_bytes > kMaxPayload))
+      overwritten();
+    const std::size_t taken = wraps ? to_end : record_bytes(header);
+    if (taken > to_end || taken > head - tail)
+      overwritten();
+    if (!wraps) {
       sink_.receive({peer(), header, at + kPayloadOffset, {}});
-      tail += kPayloadOffset + padded(header.payload_bytes);
       stats_.received_bytes += frame_bytes(header);
       ++stats_.received_frames;
     }
+    tail += taken;
     in_->tail.store(tail, std::memory_order_seq_cst);
     if (in_->out_of_room.load(std::memory_order_seq_cst) != 0 && in_->out_of_room.exchange(0) != 0)
       Waker::wake(peer_waker_.get());

@@ -1,5 +1,5 @@
 // Checks and the program around them: TEST(name) { CHECK(...); } Every failure is printed; the
-// first does not end the test.
+// first does not end the test. `main` is in check.cpp.
 #pragma once
 
 #include <cstdio>
@@ -54,13 +54,3 @@ template <class E, class Act> bool throws(const std::string& part, Act&& act) {
 #define CHECK_THROWS(error, part, expression)                                                      \
   check::report(check::throws<error>(part, [&] { expression; }), __FILE__, __LINE__,               \
                 #expression " throws " #error " with '" + std::string(part) + "'")
-
-int main() {
-  for (const check::Test& test : check::tests()) {
-    const int before = check::failures;
-    check::context.clear();
-    test.run();
-    std::printf("%-4s %s\n", check::failures == before ? "ok" : "FAIL", test.name);
-  }
-  return check::failures == 0 ? 0 : 1;
-}

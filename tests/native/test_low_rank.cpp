@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 namespace {
 
@@ -104,7 +105,7 @@ TEST(every_target_gives_the_scalar_bits) {
     for_each_case(kind, [](const Case& c) {
       force_target("scalar");
       const Step wanted = run(c);
-      for (Target target : available_targets()) {
+      for (Target target : std::span(available_targets()).subspan(1)) { // the first is scalar
         force_target(name(target));
         CHECK(run(c) == wanted);
       }

@@ -3,6 +3,7 @@
 #include "core/parallel.hpp"
 
 #include <atomic>
+#include <sched.h>
 #include <stdexcept>
 
 namespace {
@@ -17,6 +18,17 @@ TEST(every_task_runs_once) {
       for (const auto& count : calls)
         CHECK(count == 1);
     }
+}
+
+TEST(no_threads_for_cores_that_belong_to_others) {
+  cpu_set_t before, one;
+  CHECK(::sched_getaffinity(0, sizeof before, &before) == 0);
+  CHECK(thread_count(0) == static_cast<unsigned>(CPU_COUNT(&before)));
+  CPU_ZERO(&one);
+  CPU_SET(::sched_getcpu(), &one);
+  CHECK(::sched_setaffinity(0, sizeof one, &one) == 0);
+  CHECK(thread_count(0) == 1);
+  ::sched_setaffinity(0, sizeof before, &before);
 }
 
 TEST(a_failure_ends_the_work_and_is_thrown_again) {

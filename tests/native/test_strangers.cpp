@@ -57,6 +57,26 @@ TEST(another_wire_version_is_told_unless_anybody_could_claim_it) {
   CHECK(losses_by_version(options).empty());
 }
 
+TEST(a_link_is_asked_for_at_the_socket_of_its_kind) {
+  for (const LinkKind kind : {LinkKind::tcp, LinkKind::shm}) {
+    Group group(2, loopback(), kind);
+    const PeerAddress& address = group[0].mesh->address();
+    const Descriptor stranger =
+        start_connecting(kind == LinkKind::tcp ? Endpoint::of_unix(address.local_name)
+                                               : Endpoint::of_host("127.0.0.1", address.port),
+                         {});
+    Hello hello;
+    hello.group = 7;
+    hello.sender = 1;
+    hello.kind = kind;
+    [[maybe_unused]] const ssize_t n = ::send(stranger.get(), &hello, sizeof hello, 0);
+    CHECK(group.until([&] { return group[0].mesh->refused() == 1; }));
+    const auto events = group[0].mesh->take_events();
+    CHECK(events.size() == 1 && events[0].find("another kind of link") != std::string::npos);
+    CHECK(group.connect());
+  }
+}
+
 TEST(silent_strangers_are_few_and_short_lived) {
   NetworkOptions options = loopback();
   options.timeout = 0.5;
