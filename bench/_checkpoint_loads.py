@@ -28,12 +28,12 @@ def _torch_load(folder: Path, size: int) -> Action:
 
 
 def _load(folder: Path, size: int) -> Action:
-    return Checkpointer(folder / STORE).load
+    return lambda: Checkpointer(folder / STORE).load()
 
 
 def _fill(folder: Path, size: int) -> Action:
-    given, saver = random_state(size), Checkpointer(folder / STORE)
-    return lambda: saver.load(given)
+    given = random_state(size)
+    return lambda: Checkpointer(folder / STORE).load(given)
 
 
 METHODS: dict[str, Callable[[Path, int], Action]] = {"torch_load": _torch_load, "load": _load, "fill": _fill}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ LARGE, SMALL = 64 * KIB, KIB  # bytes of a record
 _SMALL_PART = 4  # so much less data for small records, which take longer
 _WORKERS = (0, 1, 2)
 _DEPTH = 32
+_COPYING, _SLOT_BYTES = 2, 24 << 20  # threads, and the memory that they fill again and again
 
 Rows = NDArray[np.uint8]
 
@@ -31,6 +33,8 @@ def cases() -> list[Case]:
     return [
         Case("shuffled 64 KiB records", "DataLoader, best", 3.0, partial(_loader, LARGE)),
         Case("shuffled 1 KiB records", "DataLoader, best", 8.0, partial(_loader, SMALL)),
+        Case("shuffled 64 KiB records", "bare copy, 2 threads", None, partial(_bare_copy, LARGE)),
+        Case("shuffled 1 KiB records", "bare copy, 2 threads", None, partial(_bare_copy, SMALL)),
         Case("shuffled 64 KiB records", "np.memmap, rows[indices]", None, partial(_memmap, LARGE)),
         Case("shuffled 1 KiB records", "np.memmap, rows[indices]", None, partial(_memmap, SMALL)),
         Case("cold 64 KiB records, depth 32", "pread, one at a time", None, _cold),
@@ -64,6 +68,25 @@ def _memmap(record_bytes: int, effort: Effort) -> Measured:
                 rows[indices]
 
         return in_turn(partial(_read_all, reader), base, rows.nbytes, effort.rounds)
+
+
+def _bare_copy(record_bytes: int, effort: Effort) -> Measured:
+    """Beside what no reader that copies can pass: threads that do nothing else, into memory that is there."""
+    with _records(record_bytes, effort) as path, _reader(path, record_bytes) as reader:
+        rows = _mapped(path, record_bytes)
+        slots = np.ones((_SLOT_BYTES // (BATCH * record_bytes), BATCH, record_bytes), np.uint8)
+
+        def copy(batches: list[tuple[int, NDArray[np.int64]]]) -> None:
+            for number, indices in batches:
+                rows.take(indices, 0, slots[number % len(slots), : len(indices)], "clip")  # without the GIL
+
+        with ThreadPoolExecutor(_COPYING) as threads:
+
+            def base() -> None:
+                batches = list(enumerate(_order(len(rows))))
+                list(threads.map(copy, [batches[first::_COPYING] for first in range(_COPYING)]))
+
+            return in_turn(partial(_read_all, reader), base, rows.nbytes, effort.rounds)
 
 
 def _cold(effort: Effort) -> Measured:

@@ -89,7 +89,7 @@ void Read::settle(int ended) const {
   for (const Record& record : records_) {
     if (ended == 0 || has(record)) {
       *record.fault = check(record);
-    } else if (ended == EIO && records_.size() > 1) {
+    } else if (ended == EIO && opened && records_.size() > 1) {
       Read alone(*batch_, {&record, 1});
       alone.opened = opened;
       alone.settle(read_waiting(alone));

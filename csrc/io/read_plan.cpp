@@ -27,7 +27,7 @@ void check(const Places& places, std::size_t files) {
   }
 }
 
-// Where a record lies, in an order that readers of disks like; small, as sorting moves it about.
+// Where a record lies: small, as sorting moves it about.
 struct Place {
   std::uint64_t offset;
   std::uint32_t file;

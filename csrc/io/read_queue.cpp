@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <string>
+#include <utility>
 
 namespace thinwire {
 namespace {
@@ -22,7 +23,9 @@ std::uint64_t ReadQueue::submit(std::unique_ptr<Batch> batch) {
     batch->ticket = ticket;
     Batch& kept = *batches_.emplace(ticket, std::move(batch)).first->second;
     untaken_.push_back(&kept);
-    kept.reads.size() == 1 ? more_.notify_one() : more_.notify_all();
+    // Until somebody waits, one thread is enough: more of them take the caller's core.
+    if (coming_back_ == 0)
+      more_.notify_one();
   }
   return last_ticket_ = ticket;
 }
@@ -50,9 +53,12 @@ bool ReadQueue::take(Work& work, bool wait) {
   work.reads.clear();
   work.hint.reset();
   std::unique_lock lock(mutex_);
+  coming_back_ -= std::exchange(work.comes_back, false);
   if (wait)
     more_.wait(lock, [this] { return closed_ || !untaken_.empty() || !hints_.empty(); });
   take_reads(work.reads);
+  work.comes_back = wait && !work.reads.empty();
+  coming_back_ += work.comes_back;
   if (work.reads.empty() && !hints_.empty()) {
     work.hint = hints_.front();
     hints_.pop_front();
@@ -123,6 +129,8 @@ bool ReadQueue::wait(std::uint64_t ticket, Clock::duration limit) {
   if (over())
     return true;
   ++stats_.waits;
+  if (!untaken_.empty())
+    more_.notify_all();
   return ended_.wait_for(lock, limit, over);
 }
 

@@ -33,6 +33,7 @@ public:
   struct Work {
     std::vector<Read*> reads;
     std::optional<Hint> hint; // only where there are no reads
+    bool comes_back = false;  // soon: its thread has no reads under way that it might wait for
     bool empty() const { return reads.empty() && !hint; }
   };
   // Takes some of the oldest work. wait: until there is some. Returns false once the queue is
@@ -42,7 +43,7 @@ public:
   void end(std::span<Read* const> reads, int how);
   void end(Read& read, int how);
 
-  // Whether every read of the ticket has ended.
+  // Whether every read of the ticket has ended. Has all threads take part until then.
   bool wait(std::uint64_t ticket, Clock::duration limit);
 
   // Cancels what no thread has taken; from now on nothing is accepted.
@@ -61,6 +62,7 @@ private:
   std::condition_variable more_, ended_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Batch>> batches_; // whose reads have not ended
   std::deque<Batch*> untaken_;
+  std::size_t coming_back_ = 0; // threads
   std::deque<Hint> hints_;
   std::uint64_t last_ticket_ = 0;
   bool closed_ = false;

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 
-from thinwire.data import RecordReader, remote, write_shards
+from thinwire.data import RecordReader, native, remote, write_shards
 from thinwire.data.disk_cache import DiskCache
-from thinwire.errors import InvalidArgument
+from thinwire.errors import InvalidArgument, Timeout
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -165,6 +165,48 @@ def test_a_cache_for_one_file_serves_five(urls: list[str], tmp_path: Path) -> No
     order = np.random.default_rng(0).permutation(50).reshape(5, 10)
     np.testing.assert_array_equal(np.stack(list(reader.batches(order))), everything[order])
     assert reader.report().cache["thrown_out"] >= 4  # type: ignore[index]
+
+
+def throw_out(folder: Path, monkeypatch: Any, times: int) -> list[int]:
+    """Have another process throw out all files whenever they have been fetched, so many times."""
+    fetch, done = remote.RemoteFiles.fetch, [0]
+
+    def fetch_in_vain(self: remote.RemoteFiles, files: Any) -> None:
+        fetch(self, files)
+        if done[0] < times:
+            done[0] += 1
+            for each in folder.iterdir():
+                if each.is_file():
+                    each.unlink()
+
+    monkeypatch.setattr(remote.RemoteFiles, "fetch", fetch_in_vain)
+    return done
+
+
+def test_files_that_others_throw_out_are_fetched_until_they_are_read(
+    urls: list[str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    reader = RecordReader(urls, cache=tmp_path / "cache")
+    done = throw_out(tmp_path / "cache", monkeypatch, 50)
+    np.testing.assert_array_equal(reader.read([11, 32]), ROWS[[1, 2]] + [[1000], [3000]])
+    assert done == [50]
+
+
+def test_files_that_are_always_thrown_out(urls: list[str], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(native, "_STALLED_S", 0.01)
+    reader = RecordReader(urls, cache=tmp_path / "cache")
+    throw_out(tmp_path / "cache", monkeypatch, 10**9)
+    with pytest.raises(Timeout, match=r"2 records.* attempts; .* a larger cache_limit"):
+        reader.read([11, 32])
+
+
+def test_a_local_file_that_vanishes_beside_remote_ones(urls: list[str], tmp_path: Path) -> None:
+    local = tmp_path / "local.npy"
+    np.save(local, ROWS)
+    reader = RecordReader([local, urls[0]], cache=tmp_path / "cache")
+    local.unlink()
+    with pytest.raises(FileNotFoundError, match=r"local\.npy"):
+        reader.read([1, 12])
 
 
 def test_lines_and_shards_at_urls(tmp_path: Path) -> None:

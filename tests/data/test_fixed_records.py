@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,15 @@ def records() -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, records: NDArray[np.uint8]) -> _core.FileReader:
+def paths(tmp_path: Path, records: NDArray[np.uint8]) -> list[str]:
     for number, (end, count) in enumerate(zip(ENDS, COUNTS, strict=True)):
         (tmp_path / f"{number}").write_bytes(bytes(HEAD) + records[end - count : end].tobytes())
-    return _core.FileReader([str(tmp_path / f"{number}") for number in range(len(COUNTS))])
+    return [str(tmp_path / f"{number}") for number in range(len(COUNTS))]
+
+
+@pytest.fixture
+def reader(paths: list[str]) -> _core.FileReader:
+    return _core.FileReader(paths)
 
 
 def submit(
@@ -65,3 +71,16 @@ def test_arrays_that_do_not_fit_are_refused(reader: _core.FileReader) -> None:
         reader.submit_fixed(np.zeros(1, np.int64), ENDS, BASES[1:], RECORD, [], np.zeros(1, np.int32))
     with pytest.raises(TypeError):
         submit(reader, [0, 1], [slot], np.zeros(2, np.int64))  # type: ignore[arg-type]
+
+
+def test_everything_is_read_though_nobody_waits(paths: list[str], records: NDArray[np.uint8]) -> None:
+    reader = _core.FileReader(paths, direct="always")  # nothing is copied from a mapping at once
+    numbers = list(range(TOTAL))
+    asked = [(np.zeros((TOTAL, RECORD), np.uint8), np.full(TOTAL, 77, np.int32)) for _ in range(200)]
+    tickets = [submit(reader, numbers, [slot], faults) for slot, faults in asked]
+    deadline = time.monotonic() + 30
+    while any(faults.any() for _, faults in asked) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not any(faults.any() for _, faults in asked)
+    assert all(reader.wait(ticket, 30) for ticket in tickets)
+    assert all(np.array_equal(slot, records) for slot, _ in asked)

@@ -83,6 +83,8 @@ def test_a_pickled_quality_goes_on_by_itself() -> None:
     unused: Quality = pickle.loads(pickle.dumps(Quality()))
     for before in (unused, Quality("int32"), Quality(label="y", classes=7)):
         assert pickle.loads(pickle.dumps(before)).records == 0
+    unused.update(np.arange(3, dtype=np.int32))
+    assert unused.records == 3
     used = Quality()
     used.update(np.arange(9, dtype=np.int32))
     copy: Quality = pickle.loads(pickle.dumps(used))

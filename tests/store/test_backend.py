@@ -163,6 +163,31 @@ def test_a_create_whose_answer_was_lost_succeeds(monkeypatch: pytest.MonkeyPatch
     assert backend.read("a") == b"1"
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError("no connection for bucket/packs/41/412a6f412"), StoreError),
+        (RuntimeError("timeout: PUT /refs/run/412/00000000000000000412"), StoreError),
+        (RuntimeError("an error has occurred (PreconditionFailed) at packs/1"), Conflict),
+        (OSError("At least one of the pre-conditions you specified did not hold., 412"), Conflict),
+    ],
+)
+def test_a_code_is_no_part_of_a_path(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, expected: type[StoreError]
+) -> None:
+    memory = pytest.importorskip("fsspec.implementations.memory")
+    backend = backend_for(f"memory://codes/{len(str(error))}")
+    backend.create("a", [b"another's"])
+
+    def fail(self: Any, path: str, value: bytes, mode: str = "overwrite") -> None:
+        raise error
+
+    monkeypatch.setattr(memory.MemoryFileSystem, "pipe_file", fail)
+    with pytest.raises(StoreError) as caught:
+        backend.create("a", [b"1"])
+    assert type(caught.value) is expected
+
+
 def test_probes_leave_nothing_behind() -> None:
     pytest.importorskip("fsspec")
     backend = backend_for("memory://clean")

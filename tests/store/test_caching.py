@@ -9,7 +9,7 @@ import pytest
 from at_once import at_once
 from faulty_backend import FaultyBackend
 from store_data import random_bytes
-from thinwire.errors import InvalidArgument
+from thinwire.errors import InvalidArgument, StoreError
 from thinwire.store.caching import CachedBackend
 from thinwire.store.store import Store
 
@@ -138,3 +138,24 @@ def test_a_folder_of_a_store_is_no_cache(tmp_path: Path) -> None:
             Store(FaultyBackend(), cache=tmp_path / folder)
     with pytest.raises(InvalidArgument, match="cache_limit"):
         Store(FaultyBackend(), cache=tmp_path / "cache", cache_limit="much")
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_cache_that_fails_hurts_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    """Its disk can be gone, full or read-only: all goes on from the slow place."""
+    backend, data = FaultyBackend(), random_bytes(100_000)
+    with Store(backend, cache=tmp_path, cache_limit=limit) as store:
+        store.put("a", data)
+
+        def fail(*args: object) -> None:
+            raise StoreError("the disk is gone")
+
+        for name in ("create", "read", "read_into", "list", "delete", "tidy"):
+            monkeypatch.setattr(store.catalog.backend._fast, name, fail)
+        store.put("b", data[:1000])
+        assert store.get("a") == data
+        store.delete("b")
+        assert store.gc(wait_s=0).packs == 1
+        assert store.verify()

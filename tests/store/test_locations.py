@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,3 +232,39 @@ def test_an_encrypted_store_hides_where_its_locations_are(tmp_path: Path) -> Non
         put(store, "a", 0)
     everything = [path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file()]
     assert not any(b"hidden-place" in data for data in everything)
+
+
+@pytest.mark.parametrize("moment", ["before the pack", "before the record"])
+def test_no_pack_gets_lost_in_a_location_that_is_removed_meanwhile(moment: str) -> None:
+    """A writer that has not heard of it yet puts a pack there before, or after, it is looked at."""
+    home, place = FaultyBackend(), FaultyBackend()
+    of_place = {"before the pack": ("create", "packs/"), "before the record": ("list", "packs/")}[moment]
+    with Store(home, threads=1, locations=[place]) as store:
+        store.add_location(place, weight=1e9)
+        other = Store(home, threads=1, locations=[place])
+        todo = [lambda: other.remove_location(str(place))]
+        if moment == "before the record":
+            todo = [lambda: None, lambda: put(store, "a", 0)]  # at the second look
+
+        def interrupt(operation: str, path: str) -> None:
+            if todo and operation == of_place[0] and path.startswith(of_place[1]):
+                todo.pop(0)()
+
+        place.before = interrupt
+        if moment == "before the pack":
+            put(store, "a", 0)
+            assert len(store.locations()) == 1
+        else:
+            with contextlib.suppress(InvalidArgument):
+                other.remove_location(str(place))
+        assert not todo
+        place.before = lambda operation, path: None
+        check_sound(store, {("a", 1): 0})
+        check_sound(other, {("a", 1): 0})
+        other.close()
+
+
+def test_a_location_that_cannot_be_removed_keeps_its_weight(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"holds \d+ packs"):
+        store.remove_location(str(tmp_path / "one"))
+    assert [found.location.weight for found in store.locations()] == [1, 1, 1]

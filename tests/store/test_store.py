@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -213,3 +214,28 @@ def test_a_store_of_a_later_release_is_named(tmp_path: Path) -> None:
         (tmp_path / "store.json").write_text(damaged)
         with pytest.raises(CorruptChunk, match=r"store\.json"):
             Store(tmp_path)
+
+
+def test_errors_of_the_callers_own_files_name_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "small").write_bytes(b"a")
+    with Store(tmp_path / "store") as store:
+        store.put("a", b"data")
+        with pytest.raises(NotFound, match=r"writing .*missing/out.*does not exist"):
+            store.get("a", Path(tmp_path / "missing" / "out"))
+        with pytest.raises(NotFound, match=r"reading .*nothing does not exist"):
+            store.put("b", tmp_path / "nothing")
+
+        def fail(*args: object, **options: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "tree" / "small"))
+
+        with monkeypatch.context() as context:
+            context.setattr(Path, "read_bytes", fail)
+            with pytest.raises(StoreError, match=r"reading .*tree/small: Permission denied; give this user"):
+                store.put("b", tmp_path / "tree")
+        with monkeypatch.context() as context:
+            context.setattr(Path, "replace", fail)
+            with pytest.raises(StoreError, match=r"writing .*Permission denied"):
+                store.get("a", tmp_path / "out")
+        assert store.ls() == ["a"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "tree"]

@@ -7,6 +7,7 @@ import errno
 import itertools
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,11 +20,12 @@ from thinwire.data.layout import Element, Indices, Places, Table
 from thinwire.data.ragged import RaggedBatch, ends_of
 from thinwire.data.remote import RemoteFiles
 from thinwire.data.slots import address_of, slot
-from thinwire.errors import InvalidArgument
+from thinwire.errors import InvalidArgument, Timeout
 
 _BYTE = np.dtype(np.uint8)
 _SIGNALS_S = 0.2  # how long a wait may keep Python from handling Ctrl-C
-_ATTEMPTS = 3  # to read what another process takes out of the disk cache meanwhile
+_STALLED_S = 30.0  # how long to go on where other processes take all out of the disk cache that was fetched
+_ATTEMPTS = 3  # at least: to fetch once may take longer
 
 Memory = NDArray[Any] | RaggedBatch
 """A batch as it was read: an array of shape (records, *shape), or records of any length."""
@@ -193,10 +195,17 @@ class Reading:
 
     def _read_evicted(self, remote: RemoteFiles) -> None:
         """Read again what another process took out of the disk cache between fetching and reading."""
-        for _ in range(_ATTEMPTS + len(np.unique(self._places.files))):  # the cache may hold but one of them
-            gone = np.flatnonzero(self._codes == errno.ENOENT)
-            if not len(gone):
-                return
+        since, attempts, left = time.monotonic(), 0, len(self._codes)
+        is_remote = remote.among(self._places.files)
+        while len(gone := np.flatnonzero((self._codes == errno.ENOENT) & is_remote)):
+            if len(gone) < left:
+                since, attempts, left = time.monotonic(), 0, len(gone)
+            elif attempts >= _ATTEMPTS and time.monotonic() - since >= _STALLED_S:
+                raise Timeout(
+                    f"files are thrown out of the disk cache before they are read: {len(gone)} records,"
+                    f" {attempts} attempts; give the processes that share it a larger cache_limit"
+                )
+            attempts += 1
             places = self._places.some(gone)
             codes = np.zeros(len(gone), np.int32)
             remote.fetch(places.files)

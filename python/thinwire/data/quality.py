@@ -133,17 +133,13 @@ class Quality:
 
     def summary(self) -> DataSummary:
         """All counters as they are now."""
-        counted = self._counted()
-        return counted if self._before is None else self._before.merge(counted)
+        return self._settings_and_summary()[1]
 
-    def _counted(self) -> DataSummary:
-        s = self._settings
-        limits = s.classes, s.distinct
-        if self._rows is not None:
-            return of_records(self._rows.snapshot(), s.layout_of_rows().fields, limits)
-        if self._ragged is not None:
-            return of_ragged(self._ragged.snapshot(), s.kept_names, limits)
-        return s.empty_summary()
+    def _settings_and_summary(self) -> tuple[Settings, DataSummary]:
+        with self._lock:  # a thread may be about to make them
+            s, rows, ragged, before = self._settings, self._rows, self._ragged, self._before
+        counted = _counted(s, rows, ragged)
+        return s, counted if before is None else before.merge(counted)
 
     @property
     def records(self) -> int:
@@ -182,7 +178,8 @@ class Quality:
 
     def state(self) -> dict[str, Any]:
         """Everything, in what JSON can hold: to be saved, or gathered from all ranks."""
-        return {_VERSION_KEY: STATE_VERSION, "settings": self._settings.state(), **self.summary().state()}
+        settings, summary = self._settings_and_summary()
+        return {_VERSION_KEY: STATE_VERSION, "settings": settings.state(), **summary.state()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Quality:
@@ -197,7 +194,9 @@ class Quality:
             )
         made = cls()
         made._settings = Settings.from_state(state.get("settings"))
-        made._before = DataSummary.from_state(state)
+        before = DataSummary.from_state(state)
+        if made._settings.kind is not None:  # else nothing was counted
+            made._before = before
         return made
 
     def as_dict(self) -> dict[str, Any]:
@@ -222,6 +221,17 @@ class Quality:
     def __str__(self) -> str:
         """A table for a terminal."""
         return table(self.summary(), self._settings)
+
+
+def _counted(
+    settings: Settings, rows: _core.RecordSummary | None, ragged: _core.RaggedSummary | None
+) -> DataSummary:
+    limits = settings.classes, settings.distinct
+    if rows is not None:
+        return of_records(rows.snapshot(), settings.layout_of_rows().fields, limits)
+    if ragged is not None:
+        return of_ragged(ragged.snapshot(), settings.kept_names, limits)
+    return settings.empty_summary()
 
 
 def _dtype_of(array: Any) -> np.dtype[Any]:

@@ -85,7 +85,7 @@ class RecordReader:
         element = make_element(dtype, shape)
         self.format = choose_format(format, names[0], element)
         kept_in = None if line_index is None else os.fspath(line_index)
-        request = Request(element, kept_in, os.cpu_count() or 1, self._faults)
+        request = Request(element, kept_in, len(os.sched_getaffinity(0)), self._faults)
         layouts = [OPENERS[self.format](source, request) for source in self._sources]
         self._table = Table(names, layouts)
         self._most = _check_record_size(max_record_bytes, self._table)

@@ -97,6 +97,10 @@ class RemoteFiles:
         self._files = {number: each for number, each in enumerate(sources) if isinstance(each, RemoteFile)}
         self._reset()
 
+    def among(self, files: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Which of these files are remote."""
+        return np.isin(files, list(self._files))
+
     def start(self, files: NDArray[np.uint32]) -> list[Future[Path]]:
         """Fetch those of these files that are not there, in the background."""
         return [

@@ -61,7 +61,7 @@ class CachedBackend:
 
     def delete(self, path: str) -> None:
         self._slow.delete(path)
-        self._fast.delete(path)
+        self.evict(path)
 
     def exists(self, path: str) -> bool:
         return self._slow.exists(path)
@@ -74,11 +74,12 @@ class CachedBackend:
 
     def tidy(self, older_than_s: float) -> None:
         self._slow.tidy(older_than_s)
-        self._fast.tidy(older_than_s)
         there = {entry.path for kind in _KEPT for entry in self._slow.list(kind)}
-        for file in self._files():
-            if file.path not in there:
-                self._fast.delete(file.path)
+        with contextlib.suppress(StoreError):
+            self._fast.tidy(older_than_s)
+            for file in self._files():
+                if file.path not in there:
+                    self._fast.delete(file.path)
 
     def _do(self, path: str, work: Callable[[Backend], _Result]) -> _Result:
         """Work with an object in the fast place, or else in the slow one."""
@@ -119,7 +120,8 @@ class CachedBackend:
             self._added += sum(len(part) for part in parts)
             if self._added >= self._limit / _LOOKS:
                 self._added = 0
-                self._shrink(self._limit)
+                with contextlib.suppress(StoreError):
+                    self._shrink(self._limit)
 
     def _shrink(self, limit: int) -> None:
         files = sorted(self._files(), key=lambda file: file.used, reverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -14,7 +15,8 @@ import numpy as np
 
 from thinwire._chunking import Profile, cuts
 from thinwire._memory import byte_view
-from thinwire.errors import CorruptChunk, InvalidArgument, NotFound
+from thinwire.errors import CorruptChunk, InvalidArgument, NotFound, StoreError
+from thinwire.store.backend import failure
 from thinwire.store.index import CHUNK, Chunks
 from thinwire.store.reader import Reader
 from thinwire.store.writer import BLOCK_BYTES, Writer
@@ -28,7 +30,8 @@ Described = dict[str, Any]
 def add(writer: Writer, data: Any, profile: Profile | str) -> tuple[Chunks, Described]:
     """Add anything that `Store.put` takes; its chunks, and what the manifest says of it."""
     if isinstance(data, Path):
-        return _add_tree(writer, data, profile) if data.is_dir() else _add_file(writer, data, profile)
+        with _told("reading", data):
+            return _add_tree(writer, data, profile) if data.is_dir() else _add_file(writer, data, profile)
     if hasattr(data, "readinto") or hasattr(data, "read"):
         return writer.add_stream(_reading(data), profile), {"kind": "bytes"}
     return writer.add(data, profile, element_size=_element_size(data)), {"kind": "bytes"}
@@ -46,6 +49,11 @@ def size_of(data: Any) -> int | None:
 
 def write(reader: Reader, out: Path) -> None:
     """Restore a version as a file, or as a folder where it is a tree. Nothing half-written shows."""
+    with _told("writing", out):
+        _write(reader, out)
+
+
+def _write(reader: Reader, out: Path) -> None:
     beside = out.with_name(f".{out.name}.{secrets.token_hex(8)}")
     try:
         if reader.metadata.get("kind") == "tree":
@@ -61,6 +69,19 @@ def write(reader: Reader, out: Path) -> None:
     except BaseException:
         shutil.rmtree(beside) if beside.is_dir() else beside.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def _told(doing: str, path: Path) -> Iterator[None]:
+    """Turn the operating system's errors into StoreErrors that name the file."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except FileNotFoundError as error:
+        raise NotFound(f"{doing} {path}: {error.filename or path} does not exist") from error
+    except OSError as error:
+        raise failure(error, doing, str(error.filename or path)) from error
 
 
 def _element_size(data: Any) -> int | None:
@@ -81,11 +102,7 @@ def _reading(stream: BinaryIO) -> Callable[[memoryview], int]:
 
 
 def _add_file(writer: Writer, path: Path, profile: Profile | str) -> tuple[Chunks, Described]:
-    try:
-        file = path.open("rb", buffering=0)
-    except FileNotFoundError:
-        raise NotFound(f"{path} does not exist") from None
-    with file:
+    with path.open("rb", buffering=0) as file:
         return writer.add_stream(_reading(file), profile), {"kind": "file"}
 
 

@@ -8,6 +8,7 @@ packs; the old ones stay where they are, and are looked for in the order in whic
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -130,6 +131,10 @@ class SpreadBackend:
         place = self._ranked(path)[0]
         place.check()  # writing to where nothing is mounted would fill the disk below
         place.do(lambda backend: backend.create(path, parts))
+        if not self._takes_packs(place):  # any more: whoever removes it may have looked before
+            self.create(path, parts)
+            with contextlib.suppress(StoreError):  # it is the other one that counts
+                place.do(lambda backend: backend.delete(path))
 
     def list(self, prefix: str) -> Iterator[Entry]:
         yield from self.home.list(prefix)
@@ -206,11 +211,30 @@ class SpreadBackend:
         found = self._at(url)
         if found.location.id == HOME:
             raise InvalidArgument(f"{url} is the store's own place, which it cannot do without")
-        if packs := _holding(found).packs:
+        location = found.location
+        self._refuse_packs(found)
+        self._record(location.id, url, 0.0)  # first: who creates a pack there from now on learns of it
+        try:
+            self._refuse_packs(found)
+        except InvalidArgument:
+            self._record(*location)
+            raise
+        self._record(location.id, url, None)
+
+    def _refuse_packs(self, place: _Place) -> None:
+        if packs := _holding(place).packs:
+            url = place.location.url
             raise InvalidArgument(
                 f"location {url} holds {len(packs)} packs; empty_location moves what is needed of them"
             )
-        self._record(found.location.id, url, None)
+
+    def _takes_packs(self, place: _Place) -> bool:
+        """Whether the record, as it is now, gives a location a weight. The own place is always fine."""
+        if place.location.id == HOME:
+            return True
+        self._refresh()
+        now = self._places.get(place.location.id)
+        return now is not None and now.location.weight > 0
 
     def _at(self, url: str) -> _Place:
         self._refresh()

@@ -153,8 +153,13 @@ class Dropped:
         if least <= len(self._marks):
             return
         size = max(least, 2 * len(self._marks), _LEAST_MARKS)
-        with self._path.open("ab") as file:  # writing to a mapping that finds the disk full would be fatal
-            os.posix_fallocate(file.fileno(), 0, size)
+        # Writing to a mapping that finds the disk full would be fatal. Not opened to append: the C library
+        # would then do nothing for a filesystem that cannot reserve.
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        finally:
+            os.close(descriptor)
         self._marks = np.memmap(self._path, np.bool_, "r+", shape=size)
 
 

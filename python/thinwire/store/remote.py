@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from thinwire.errors import Conflict, NotFound, StoreError
 from thinwire.store.backend import PROBES, Buffer, Entry, check_path, conflict, cut_off, failure
 
 _Result = TypeVar("_Result")
-_PRECONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+_PRECONDITION_FAILED = re.compile(r"PreconditionFailed|ConditionalRequestConflict|(?<![\w/.-])412(?![\w/.-])")
 
 
 class RemoteBackend:
@@ -185,10 +186,10 @@ def _told(doing: str, path: str, work: Callable[[], _Result]) -> _Result:
     except FileExistsError as error:
         raise conflict(path) from error
     except OSError as error:
-        if any(mark in repr(error) for mark in _PRECONDITION_FAILED):
+        if _PRECONDITION_FAILED.search(repr(error)):
             raise conflict(path) from error
         raise failure(error, doing, path) from error
     except Exception as error:  # client libraries have errors of their own
-        if any(mark in repr(error) for mark in _PRECONDITION_FAILED):
+        if _PRECONDITION_FAILED.search(repr(error)):
             raise conflict(path) from error
         raise StoreError(f"{doing} {path}: {type(error).__name__}: {error}") from error

@@ -227,7 +227,7 @@ class Checkpointer:
         try:
             steps = self._steps.all()
             self._steps.delete(self._retention.surplus(steps))
-            if steps[-1].parts:
+            if steps and steps[-1].parts:
                 self._steps.delete_orphans(steps[-1].parts)
         except StoreError as error:  # the save is good
             _log.warning("old steps of %s were not deleted: %s", self.name, error)

@@ -85,10 +85,10 @@ class Stored:
             assert place.spec is not None
             into = tensors.direct(target, place.spec) if place.extent else None
             if into is not None and target.data_ptr() not in filled:
-                filled.add(target.data_ptr())
                 direct.append(self._whole(place.extent, into))
             else:
                 copies.append((leaf, target))
+            filled.add(target.data_ptr())
         fresh = sorted(set(fresh))
         for leaf in [*(leaf for leaf, _ in copies), *fresh]:
             extent = self.places[leaf].extent
