@@ -23,6 +23,7 @@ from thinwire._comm import Communicator
 from thinwire.bench import _gpu_device
 from thinwire.bench._cases import Case, Measured
 from thinwire.bench._gpu_device import Copy, Effort, event_seconds, torch_and_kernels
+from thinwire.bench._gpu_kernels import COPY
 
 RANKS = 2
 SLICE = 1 << 17
@@ -34,7 +35,7 @@ _TIMEOUT_S = 60.0
 
 def cases() -> list[Case]:
     """The row."""
-    return [Case("CUDA IPC all-reduce raw, two ranks on one GPU", "copy", 0.5, _sums)]
+    return [Case("all-reduce raw over CUDA IPC, 2 ranks", COPY, 0.5, _sums)]
 
 
 def _sums(effort: Effort) -> Measured:
@@ -91,8 +92,9 @@ def _serve(pipe: Connection, folder: str, number: int, count: int) -> None:
     try:
         with Rank(folder, number, count) as rank:
             while pipe.recv():
-                pipe.send(rank.seconds())
+                seconds = rank.seconds()
                 rank.check()
+                pipe.send(seconds)
     except EOFError:
         return
     except Exception as error:

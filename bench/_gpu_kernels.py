@@ -8,7 +8,7 @@ from typing import Any
 import thinwire as tw
 from thinwire import _core
 from thinwire.bench import _gpu_device
-from thinwire.bench._cases import Case, LeftOut, Measured, seconds
+from thinwire.bench._cases import Case, Measured, seconds
 from thinwire.bench._gpu_device import Effort, against_copy, torch_and_kernels
 from thinwire.bench._gpu_launches import Launches
 
@@ -29,7 +29,6 @@ def cases() -> list[Case]:
         ),
         Case("topk 1 % + feedback", COPY, 0.5, partial(_encode, TOPK)),
         Case("fingerprint: cut + BLAKE3", f"{FINGERPRINT_BYTES_PER_S / 1e9:g} GB/s", 1.0, _fingerprint),
-        Case("all-reduce raw over CUDA IPC, 2 ranks", COPY, 0.5, _ipc),
     ]
 
 
@@ -61,11 +60,6 @@ def _decode(codec: str, effort: Effort) -> Measured:
         made.encode(frame)
     must_move = 2 * made.values.nbytes + PEERS * made.layout.frame_bytes
     return against_copy(torch, partial(made.decode, made.values), must_move, effort)
-
-
-def _ipc(effort: Effort) -> Measured:
-    torch_and_kernels()
-    raise LeftOut("this release has no link over CUDA IPC")
 
 
 def _fingerprint(effort: Effort) -> Measured:

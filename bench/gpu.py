@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 def chosen(only: list[str] | None) -> list[Case]:
     """All cases, or those with one of the texts."""
-    modules = (_gpu_kernels, _gpu_memory, _gpu_hook, _gpu_ipc)
-    return _cases.matching([case for module in modules for case in module.cases()], only)
+    cases = [*_gpu_kernels.cases(), *_gpu_memory.cases(), *_gpu_hook.cases(), *_gpu_ipc.cases()]
+    return _cases.matching(cases, only)
 
 
 def guarded(case: Case, failures: list[str]) -> Case:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +54,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]
     noted: list[tuple[str, tuple[Any, ...]]] = []
 
     def note(name: str) -> Callable[..., None]:
-        return lambda *arguments: noted.append((name, arguments))
+        return lambda *arguments, used=None: noted.append((name, arguments))
 
     monkeypatch.setattr(_gpu_device, "DEVICE", "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -141,12 +143,6 @@ def test_a_fingerprint_is_measured_against_its_bar(launches: list[Any]) -> None:
     assert row.measured.shown(row.measured.base) == pytest.approx([150.0] * TINY.rounds)
 
 
-def test_what_this_release_lacks_is_no_figure(launches: list[Any]) -> None:
-    row = run("CUDA IPC")
-    assert row.measured is None
-    assert row.left_out not in ("", "no GPU")
-
-
 @pytest.mark.parametrize("what", ["H2D", "D2H"])
 def test_copies_move_the_bytes(what: str, launches: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
@@ -208,6 +204,18 @@ def test_a_row_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch, cap
     printed = capsys.readouterr()
     assert "failed: first, base: out of memory" in printed.err
     assert printed.out.splitlines()[-3].split()[-1] == "met"
+
+
+def test_a_wrong_sum_is_told_in_the_place_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        raise RuntimeError("the sum is wrong")
+
+    rank = SimpleNamespace(seconds=lambda: 1.0, check=check)
+    monkeypatch.setattr(_gpu_ipc, "Rank", lambda *_: nullcontext(rank))
+    ours, theirs = multiprocessing.Pipe()
+    ours.send("sum")
+    _gpu_ipc._serve(theirs, "", 1, 8)
+    assert ours.recv() == "rank 1: the sum is wrong"
 
 
 def test_two_ranks_add_up_their_values_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

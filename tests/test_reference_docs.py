@@ -11,7 +11,7 @@ import pytest
 from thinwire.reference import CODECS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "wire"
-PAGES = [*CODECS, "basis", "chunking", "frame", "handshake", "conventions"]
+PAGES = [*CODECS, "basis", "chunking", "frame", "windows", "handshake", "conventions"]
 
 
 def test_every_codec_has_a_page_and_every_page_a_test():

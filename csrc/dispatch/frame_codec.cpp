@@ -133,8 +133,7 @@ void check_header(const Layout& layout, const FrameHeader& header) {
 
 bool is_any_payload_valid(const Layout& layout) {
   return std::none_of(layout.segments().begin(), layout.segments().end(), [](const Segment& s) {
-    return s.codec.has_density() ||
-           (s.codec.has_block() && greatest_byte(s.codec.radix()) != 0xff);
+    return s.codec.has_density() || (s.codec.has_block() && greatest_byte(s.codec.radix()) != 0xff);
   });
 }
 

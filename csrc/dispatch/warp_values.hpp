@@ -295,7 +295,8 @@ THINWIRE_TEAM void write_sum(const DecodeArgs& a, std::size_t i, std::size_t end
 template <unsigned K, class S, class Fn>
 THINWIRE_TEAM void deliver(const DecodeArgs& a, const S& frames, std::size_t at, std::size_t end,
                            unsigned lane, Fn decoded) {
-  const bool aligned = is_aligned(a.out, a.dtype);
+  // Payloads of frames are aligned, the values of a stand-in as they come.
+  const bool aligned = is_aligned(a.out, a.dtype) && is_aligned(a.payload, DType::fp32);
   by_quads<K>(at, end, end, aligned, [&]<unsigned N, bool kWhole>(std::size_t from) {
     const auto decode = decoded.template operator()<N, kWhole>(from);
     with_dtype(a.dtype, [&]<DType D>() {

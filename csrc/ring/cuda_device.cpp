@@ -122,15 +122,12 @@ public:
     use();
     return cuda::share(bytes);
   }
-  void unshare(std::byte* memory) noexcept override {
-    settle();
-    cuda::unshare(memory);
-  }
+  void unshare(std::byte* memory) noexcept override { cuda::unshare(memory); }
   const std::byte* open(const std::string& handle, std::size_t bytes) override {
     use();
     return cuda::open_shared(handle, bytes);
   }
-  void close(const std::byte* opened) noexcept override { cuda::close_shared(opened); }
+  void close(const std::byte*) noexcept override {} // see cuda::open_shared
 
   void copy_to_host(std::byte* to, const void* from, std::size_t bytes) override {
     THINWIRE_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, use()));

@@ -14,12 +14,13 @@ struct Share {
   std::string handle;
   std::size_t bytes;
   int device;
+  bool is_spare = false;
 };
 
 std::mutex mutex;
 
-std::map<const std::byte*, Share>& shares() {
-  static std::map<const std::byte*, Share> all;
+std::map<std::byte*, Share>& shares() {
+  static std::map<std::byte*, Share> all;
   return all;
 }
 
@@ -76,6 +77,13 @@ std::size_t bytes_behind(const void* memory) {
 } // namespace
 
 SharedMemory share(std::size_t bytes) {
+  const int device = current_device();
+  const std::lock_guard lock(mutex);
+  for (auto& [memory, share] : shares())
+    if (share.is_spare && share.bytes == bytes && share.device == device) {
+      share.is_spare = false;
+      return {memory, share.handle};
+    }
   void* memory = nullptr;
   THINWIRE_CUDA(cudaMalloc(&memory, bytes));
   cudaIpcMemHandle_t shared;
@@ -86,17 +94,13 @@ SharedMemory share(std::size_t bytes) {
   }
   std::string handle(reinterpret_cast<const char*>(&shared), sizeof shared);
   auto* first = static_cast<std::byte*>(memory);
-  const std::lock_guard lock(mutex);
-  shares()[first] = {handle, bytes, current_device()};
+  shares()[first] = {handle, bytes, device};
   return {first, std::move(handle)};
 }
 
 void unshare(std::byte* memory) noexcept {
-  {
-    const std::lock_guard lock(mutex);
-    shares().erase(memory);
-  }
-  forgive(cudaFree(memory));
+  const std::lock_guard lock(mutex);
+  shares().at(memory).is_spare = true;
 }
 
 const std::byte* open_shared(const std::string& handle, std::size_t bytes) {
@@ -119,19 +123,10 @@ const std::byte* open_shared(const std::string& handle, std::size_t bytes) {
   try {
     check_bytes(bytes_behind(opened), bytes);
   } catch (const CudaError&) {
-    close_shared(opened);
+    forgive(cudaIpcCloseMemHandle(memory));
     throw;
   }
   return opened;
-}
-
-void close_shared(const std::byte* opened) noexcept {
-  {
-    const std::lock_guard lock(mutex);
-    if (shares().contains(opened))
-      return;
-  }
-  forgive(cudaIpcCloseMemHandle(const_cast<std::byte*>(opened)));
 }
 
 } // namespace thinwire::cuda

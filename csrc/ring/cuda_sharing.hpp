@@ -6,12 +6,13 @@
 
 namespace thinwire::cuda {
 
-// On the current device, in an allocation of its own.
+// On the current device, in an allocation of its own. What is taken back is kept for the next who
+// wants as much of that device: freeing it would wait for all work of the device, of anybody's.
 SharedMemory share(std::size_t bytes);
 void unshare(std::byte* memory) noexcept;
 
-// For kernels of the current device to read. At least so many bytes.
+// For kernels of the current device to read, until the process ends: closing it would wait as well.
+// At least so many bytes.
 const std::byte* open_shared(const std::string& handle, std::size_t bytes);
-void close_shared(const std::byte* opened) noexcept;
 
 } // namespace thinwire::cuda

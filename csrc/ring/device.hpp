@@ -35,12 +35,14 @@ public:
   virtual std::byte* allocate(std::size_t bytes) = 0;
   virtual void free(std::byte* memory) noexcept = 0;
 
-  // Memory that others may read. It ends when none of them does any more.
+  // Memory that others may read. It is taken back when none of them does any more and all work with
+  // it is done, without waiting for other work of the device.
   virtual SharedMemory share(std::size_t bytes) = 0;
   virtual void unshare(std::byte* memory) noexcept = 0;
   // Memory that another rank shares, at least so many bytes, to be read by what the queue is given.
   virtual const std::byte* open(const std::string& handle, std::size_t bytes) = 0;
-  virtual void close(const std::byte* opened) noexcept = 0; // all work with it is done
+  // All work with it is done. Does not wait for other work either.
+  virtual void close(const std::byte* opened) noexcept = 0;
 
   // Host memory must stay as it is until the work is done.
   virtual void copy_to_host(std::byte* to, const void* from, std::size_t bytes) = 0;

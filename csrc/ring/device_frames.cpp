@@ -124,6 +124,12 @@ void DeviceFrames::make(std::size_t i, FrameHeader head, const Layout& layout,
   }
 }
 
+// The frame, held, where the device can read it.
+Received DeviceFrames::fetch(Received frame) {
+  return is_in_window(frame.header) ? windows().bring(std::move(frame), where_.device)
+                                    : hold(std::move(frame), pool());
+}
+
 // `held` stays until the device has read it.
 void DeviceFrames::decode(const Layout& layout, const Received& held, const Target& target) {
   unmarked_.push_back(held.keep);
@@ -170,7 +176,7 @@ float* DeviceFrames::begin_sum(std::size_t i) {
 
 void DeviceFrames::add(std::size_t i, Received frame) {
   const Stopwatch stopwatch(outcome_.costs.add);
-  const Received held = hold(std::move(frame), pool());
+  const Received held = fetch(std::move(frame));
   const Target target{sum(i), DType::fp32, /*accumulate=*/true};
   const Layout& layout = slice(i).layout;
   if (whole_header(held.header, held.payload).payload_bytes == layout.payload_bytes())
@@ -202,7 +208,7 @@ void DeviceFrames::make_result(std::size_t i, FrameHeader head) {
 
 void DeviceFrames::store(std::size_t i, Received& frame) {
   const Stopwatch stopwatch(outcome_.costs.decode);
-  frame = hold(std::move(frame), pool());
+  frame = fetch(std::move(frame));
   decode(slice(i).layout, frame, {values_.output(i), plan().dtype, /*accumulate=*/false});
 }
 

@@ -60,6 +60,7 @@ private:
   float* begin_sum(std::size_t i);
   void make(std::size_t i, FrameHeader head, const Layout& layout, const FrameValues& values,
             const std::optional<Target>& result);
+  Received fetch(Received frame);
   void decode(const Layout& layout, const Received& held, const Target& target);
   void sample_error(std::size_t i);
   void settle_residuals(std::size_t i);

@@ -190,6 +190,7 @@ void Engine::fail(const Failure& failure) {
   for (int peer = 0; peer < options_.ranks; ++peer)
     if (Link* link = mesh_->find(peer))
       link->detach();
+  windows_.offer_again(); // detaching has forgotten what had not left
   tell_all({.kind = ControlKind::failed,
             .number = failure.number,
             .culprit = failure.culprit,
@@ -227,6 +228,7 @@ void Engine::leave() {
     for (int peer = 0; peer < options_.ranks; ++peer)
       if (Link* link = mesh_->find(peer); link && !active_.empty())
         link->detach();
+    windows_.offer_again();
     tell_all({.kind = ControlKind::goodbye}); // after it: detaching forgets what has not left
     end_all({ErrorNumber::transport, "this communicator was closed"});
   }

@@ -122,6 +122,14 @@ bool OwnWindow::may_be_read_by(int peer) const {
          (reader->second == Reader::asked || reader->second == Reader::open);
 }
 
+std::vector<int> OwnWindow::unanswered() const {
+  std::vector<int> found;
+  for (const auto& [peer, reader] : readers_)
+    if (reader == Reader::asked)
+      found.push_back(peer);
+  return found;
+}
+
 std::string OwnWindow::refusal(int peer) const {
   const auto found = refusals_.find(peer);
   return found == refusals_.end() ? "" : found->second;

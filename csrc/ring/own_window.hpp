@@ -43,6 +43,7 @@ public:
   bool was_offered(int peer) const { return readers_.contains(peer); }
   bool is_open_to(int peer) const;
   bool may_be_read_by(int peer) const;
+  std::vector<int> unanswered() const; // whose answer to the offer is missing
   // Why the peer reads nothing of it; empty where it does, or may do so yet.
   std::string refusal(int peer) const;
 

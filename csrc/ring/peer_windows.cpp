@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 #include "ring/window_message.hpp"
+#include "ring/windows.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -24,23 +25,27 @@ void PeerWindows::use(const std::shared_ptr<Device>& device) {
       answer(name, window);
 }
 
-void PeerWindows::offered(int peer, std::uint32_t number, std::uint64_t bytes, std::string handle) {
+void PeerWindows::offered(int peer, std::uint32_t number, std::uint64_t bytes,
+                          const std::string& handle) {
   if (windows_.size() >= kMostWindows || bytes > kMostBytes || handle.size() > kMostHandle)
     corrupt_frame("it offered a window that makes no sense");
   if (is_over_)
     return tell(wires_, peer, {WindowMessage::closed, number});
   const Name name(peer, number);
-  const auto [window, is_new] = windows_.try_emplace(name, Window{bytes, std::move(handle)});
+  const auto [window, is_new] = windows_.try_emplace(name, Window{bytes, handle});
+  if (!is_new && (window->second.bytes != bytes || window->second.handle != handle))
+    corrupt_frame("it offered two windows as one");
   if (!is_new)
-    corrupt_frame("it offered a window twice");
+    return; // the answer is on its way
   if (!devices_.empty())
     answer(name, window->second);
 }
 
 // Opens a window, and says how that went.
 void PeerWindows::answer(const Name& name, Window& window) {
+  const std::shared_ptr<Device>& device = devices_.front();
   try {
-    open(window, devices_.front());
+    window.opened.push_back({device, device->open(window.handle, window.bytes)});
   } catch (const CudaError& error) {
     tell(wires_, name.first, {WindowMessage::refused, name.second, 0, error.what()});
     return;
@@ -53,9 +58,12 @@ const std::byte* PeerWindows::open(Window& window, const std::shared_ptr<Device>
                                   [&](const Opened& opened) { return opened.device == device; });
   if (found != window.opened.end())
     return found->memory;
-  const std::byte* memory = device->open(window.handle, window.bytes);
-  window.opened.push_back({device, memory});
-  return memory;
+  Opened& opened = window.opened.emplace_back(Opened{device, nullptr});
+  try {
+    opened.memory = device->open(window.handle, window.bytes);
+  } catch (const CudaError&) { // the first one brings what lies there
+  }
+  return opened.memory;
 }
 
 Received PeerWindows::hold(Received frame) {
@@ -87,6 +95,22 @@ PeerWindows::Reading& PeerWindows::spare_reading() {
   Reading& reading = *spare_.back();
   spare_.pop_back();
   return reading;
+}
+
+Received PeerWindows::bring(Received held, const std::shared_ptr<Device>& device) {
+  const auto& reading = static_cast<const Reading&>(*held.keep);
+  Window& window = windows_.at(reading.name);
+  if (open(window, device) != nullptr)
+    return held;
+  const Opened& first = window.opened.front();
+  const FrameHeader whole = whole_header(held.header, held.payload);
+  BlockRef block = wires_.pool().take(whole.payload_bytes);
+  first.device->copy_to_host(block->data, first.memory + reading.place.offset + kHeaderBytes,
+                             whole.payload_bytes);
+  const Device::Mark copied = first.device->mark();
+  first.device->settle();
+  static_cast<void>(first.device->passed(copied)); // throws where the copy failed
+  return {held.peer, whole, block->data, block};
 }
 
 const std::byte* PeerWindows::frame(const Received& held, const std::shared_ptr<Device>& device) {
@@ -123,7 +147,8 @@ void PeerWindows::progress() {
     if (!window.is_ending || window.reading != 0)
       return false;
     for (const Opened& opened : window.opened)
-      opened.device->close(opened.memory);
+      if (opened.memory != nullptr)
+        opened.device->close(opened.memory);
     tell(wires_, name.first, {WindowMessage::closed, name.second});
     return true;
   });

@@ -22,12 +22,15 @@ public:
   // A device of this rank's: it opens what was, and will be, offered.
   void use(const std::shared_ptr<Device>& device);
   // Throws CorruptFrame for an offer that makes no sense.
-  void offered(int peer, std::uint32_t number, std::uint64_t bytes, std::string handle);
+  void offered(int peer, std::uint32_t number, std::uint64_t bytes, const std::string& handle);
 
   // The frame, which lies in a window: its owner hears of the end of the last reference. Throws
   // CorruptFrame where it cannot lie there.
   Received hold(Received frame);
-  // Where a frame that is held lies, for that device to read. Throws CudaError.
+  // The frame, which is held, where that device can read it: in its window, or, if the device
+  // cannot open that, on the host, where another device of this rank's brings it.
+  Received bring(Received held, const std::shared_ptr<Device>& device);
+  // Where a frame that was brought lies in its window.
   const std::byte* frame(const Received& held, const std::shared_ptr<Device>& device);
 
   // The peer leaves, or is gone.
@@ -41,13 +44,13 @@ private:
   using Name = std::pair<int, std::uint32_t>; // peer, and its number of the window
   struct Opened {
     std::shared_ptr<Device> device;
-    const std::byte* memory;
+    const std::byte* memory; // null: it cannot
   };
   struct Window {
     std::uint64_t bytes;
     std::string handle;
-    std::vector<Opened> opened = {};
-    std::size_t reading = 0; // frames
+    std::vector<Opened> opened = {}; // the first one can
+    std::size_t reading = 0;         // frames
     bool is_ending = false;
   };
   struct Reading : Block {

@@ -47,7 +47,7 @@ OwnWindow* Windows::make(const std::shared_ptr<Device>& device) {
 BlockRef Windows::take(const std::shared_ptr<Device>& device, std::span<const int> peers,
                        std::size_t payload_bytes, std::shared_ptr<std::size_t> in_use) {
   if (bytes_ == 0 || peers.empty() ||
-      !std::all_of(peers.begin(), peers.end(), [this](int p) { return wires_.is_local(p); }))
+      !std::all_of(peers.begin(), peers.end(), [this](int p) { return can_read(p); }))
     return {};
   OwnWindow* window = make(device);
   if (window == nullptr)
@@ -56,8 +56,7 @@ BlockRef Windows::take(const std::shared_ptr<Device>& device, std::span<const in
   for (int peer : peers) {
     if (!window->was_offered(peer)) {
       window->offered(peer);
-      tell(wires_, peer,
-           {WindowMessage::offer, window->number(), window->bytes(), window->handle()});
+      tell_of(*window, peer);
     }
     is_open &= window->is_open_to(peer);
   }
@@ -101,7 +100,18 @@ void Windows::hear(int peer, const AboutWindow& message) {
   }
 }
 
+void Windows::tell_of(const OwnWindow& window, int peer) {
+  tell(wires_, peer, {WindowMessage::offer, window.number(), window.bytes(), window.handle()});
+}
+
+void Windows::offer_again() {
+  for (const auto& own : own_)
+    for (int peer : own->unanswered())
+      tell_of(*own, peer);
+}
+
 void Windows::gone(int peer) {
+  gone_.insert(peer);
   theirs_.end(peer);
   for (const auto& own : own_)
     own->closed(peer);

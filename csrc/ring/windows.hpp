@@ -9,6 +9,7 @@
 #include "ring/window_message.hpp"
 
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,12 +45,17 @@ public:
   // What comes from a peer that shares memory with this rank. Throws CorruptFrame.
   void hear(int peer, const AboutWindow& message);
   Received hold(Received frame) { return theirs_.hold(std::move(frame)); }
+  Received bring(Received held, const std::shared_ptr<Device>& device) {
+    return theirs_.bring(std::move(held), device);
+  }
   const std::byte* frame_of(const Received& held, const std::shared_ptr<Device>& device) {
     return theirs_.frame(held, device);
   }
 
   void left(int peer) { theirs_.end(peer); }
   void gone(int peer);
+  // Says again what no peer has answered yet: it may have been thrown away before it left.
+  void offer_again();
   // Nothing is read any more, and the owners hear of it.
   void stop_reading() { theirs_.end_all(); }
   bool may_be_read_by(int peer) const;
@@ -59,6 +65,8 @@ public:
   WindowStats stats(int peer) const;
 
 private:
+  bool can_read(int peer) const { return wires_.is_local(peer) && !gone_.contains(peer); }
+  void tell_of(const OwnWindow& window, int peer);
   OwnWindow* find(const Device& device) const;
   OwnWindow* make(const std::shared_ptr<Device>& device);
 
@@ -67,7 +75,8 @@ private:
   const std::size_t bytes_;
   std::vector<std::unique_ptr<OwnWindow>> own_; // by number
   std::string failure_;                         // why there is none
-  std::vector<WindowStats> sent_;               // by peer: the numbers
+  std::set<int> gone_;
+  std::vector<WindowStats> sent_; // by peer: the numbers
 };
 
 // As if the payload were in the frame: its header, and its bytes.

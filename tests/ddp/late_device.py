@@ -20,9 +20,10 @@ import pytest
 import torch
 
 from thinwire import _core
-from thinwire.ddp import base_engine, state
+from thinwire.ddp import base_engine, state, stream_engine
 from thinwire.ddp.group_wire import GroupWire
 from thinwire.ddp.jobs import Job
+from thinwire.ddp.outcome import Outcome
 from thinwire.ddp.pipeline import Place
 from thinwire.ddp.stream_engine import StreamEngine
 
@@ -135,6 +136,18 @@ class LateStage:
         self.mark().synchronize()
 
 
+class LateOutcome(Outcome):
+    """Its memory is garbage until the caller's stream comes to the zeros that it was given."""
+
+    late: LateDevice
+
+    def __init__(self, device: torch.device, ranks: int) -> None:
+        super().__init__(device, ranks)
+        for numbers in (self._numbers, self._told):
+            numbers.fill_(float("nan"))
+            self.late.streams["caller"].give(numbers.zero_)
+
+
 class LateFuture:
     """Completes a future when the stream that is current at `set_result` comes to it."""
 
@@ -181,6 +194,8 @@ def late_device(first: Sequence[str]) -> Iterator[LateDevice]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LateEngine, "device", device, raising=False)
         patch.setattr(LateEngine, "futures", [], raising=False)
+        patch.setattr(LateOutcome, "late", device, raising=False)
+        patch.setattr(stream_engine, "Outcome", LateOutcome)
         patch.setattr(state, "StreamEngine", LateEngine)
         patch.setattr(state, "Place", lambda: Place(device.make_stage))
         patch.setattr(base_engine, "on_stream", on_stream)

@@ -17,7 +17,7 @@ from torch import nn
 from ddp.late_device import DOWNSTREAM, UPSTREAM, late_device
 from ddp.ranks import Ranks
 from ddp.training import Weights, assert_replicas, attached, error_of, noise
-from thinwire import InvalidArgument
+from thinwire import InvalidArgument, NotBuilt
 from thinwire.ddp import HookState
 from thinwire.ddp.stream_engine import StreamEngine
 from thinwire.errors import NonFinite, ReplicaMismatch
@@ -289,6 +289,50 @@ def test_ranks_that_disagree_on_a_plan(ranks: RanksOfSize) -> None:
     assert "ranks disagree on the plan of bucket 0" in first
 
 
+def _no_memory(rank: int) -> str:
+    with late_device(DOWNSTREAM):
+        run = Run(rank, "int8")
+        planner = run.state._engine._planner
+        bind = planner._bind
+
+        def fail(*arguments: Any) -> None:
+            bind(*arguments)  # all ranks wait for their device, and so for the wire, at the same place
+            raise torch.cuda.OutOfMemoryError("none is left")
+
+        if rank == 1:
+            planner._bind = fail
+        error = error_of(lambda: run.step(0))
+        assert isinstance(error, InvalidArgument)
+        planner._bind = bind
+        _goes_on(run)
+        run.state.close()
+    return str(error)
+
+
+def test_a_rank_without_memory_for_a_bucket_tells_the_others(ranks: RanksOfSize) -> None:
+    for message in ranks(2)(_no_memory):
+        assert "no memory for bucket 0: none is left" in message
+
+
+def _reported(rank: int) -> None:
+    """The vectors lie where the device was told, and it is for training's stream to change them."""
+    with late_device(DOWNSTREAM):
+        run = Run(rank, "topk", warmup=1)
+        bases = run.state._memory.bases
+        for number in range(STEPS):
+            run.step(number)
+            before = [bytes_of(basis) for _, basis in bases.named()]
+            assert run.state.report().as_dict()["steps"] > 0
+            assert [bytes_of(basis) for _, basis in bases.named()] == before != []
+        saved = run.state.state_dict()["bases"]  # a step's end is seen here
+        assert [bytes_of(basis) for basis in saved.values()] != before
+        run.state.close()
+
+
+def test_a_report_changes_nothing_that_a_stream_reads(ranks: RanksOfSize) -> None:
+    ranks(2)(_reported)
+
+
 def _raises_not_finite(rank: int) -> None:
     with late_device(UPSTREAM):
         run = Run(rank, "int8", nonfinite="raise")
@@ -354,6 +398,8 @@ def test_a_device_that_fails_breaks_the_engine_and_no_future_waits(ranks: RanksO
 
 def _refuses(rank: int) -> None:
     with late_device(UPSTREAM):
+        with pytest.raises(NotBuilt, match=r"powersgd.* use transport='native'"):
+            Run(rank, "powersgd:rank=2")
         run = Run(rank, "int8")
         run.step(0)
         run.state.close()
@@ -361,19 +407,8 @@ def _refuses(rank: int) -> None:
             run.step(1)
 
 
-def test_a_closed_state_refuses(ranks: RanksOfSize) -> None:
+def test_what_is_refused(ranks: RanksOfSize) -> None:
     ranks(2)(_refuses)
-
-
-def _kinds(rank: int) -> None:
-    """Without a model, the group says where gradients are."""
-    state = HookState(transport="c10d")
-    assert state._engine.device_types == ("cpu",)
-    state.close()
-
-
-def test_without_a_model_gloo_means_the_cpu(ranks: RanksOfSize) -> None:
-    ranks(2)(_kinds)
 
 
 def _only_bucket(model: nn.Module, buffer: torch.Tensor) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from thinwire import CudaError, NotBuilt, _core
-from thinwire.ddp import base_engine, native_engine
+from thinwire.ddp import base_engine, group, native_engine
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.model import check_device
 from thinwire.ddp.native_engine import NativeEngine
@@ -257,6 +257,29 @@ def test_devices_that_are_not_served(device: str, types: tuple[str, ...], advice
     tensor: Any = SimpleNamespace(device=torch.device(device))
     with pytest.raises(NotBuilt, match=f"a gradient is on {device}; .*{advice}"):
         check_device("a gradient", tensor, types)
+
+
+@pytest.mark.parametrize(
+    ("backend", "config", "model_on", "wanted"),
+    [
+        ("nccl", "cuda:nccl", None, "cuda"),
+        ("undefined", "cpu:gloo,cuda:nccl", None, "cpu"),
+        ("undefined", "cpu:gloo,cuda:nccl", "cuda", "cuda"),
+        ("nccl", "cuda:nccl", "cpu", "cpu"),
+        ("gloo", "cpu:gloo,cuda:gloo", "cuda", "use init_process_group('nccl'), or transport='native'"),
+    ],
+)
+def test_c10d_reduces_where_the_model_is(
+    monkeypatch: pytest.MonkeyPatch, backend: str, config: str, model_on: str | None, wanted: str
+) -> None:
+    monkeypatch.setattr(group.dist, "get_backend", lambda of: backend)
+    monkeypatch.setattr(group.dist, "get_backend_config", lambda of: config)
+    parameter = SimpleNamespace(is_cuda=model_on == "cuda")
+    monkeypatch.setattr(group, "named_parameters", lambda of: {"weight": parameter})
+    model: Any = model_on and "a model"
+    with pytest.raises(NotBuilt) if " " in wanted else nullcontext() as refused:
+        assert group.c10d_device_type(None, model) == wanted  # type: ignore[arg-type]
+    assert refused is None or wanted in str(refused.value)
 
 
 def test_a_build_without_cuda_says_so() -> None:

@@ -145,7 +145,6 @@ public:
     return {memory, handle};
   }
   void unshare(std::byte* memory) noexcept override {
-    settle();
     CHECK(Shares::all().end(shared_.at(memory)));
     shared_.erase(memory);
   }

@@ -27,6 +27,9 @@ std::string text(const Shape& s) {
          std::to_string(s.rank);
 }
 
+// What travels lies aligned to a float alone: at the places of a stand-in.
+std::size_t float_skew(std::uint64_t seed) { return seed % 4 * sizeof(float); }
+
 float* floats(Memory& memory) { return reinterpret_cast<float*>(memory.data()); }
 
 Memory first_vectors(std::size_t length, std::size_t rank) {
@@ -70,8 +73,8 @@ struct Side {
   explicit Side(const Case& c)
       : x(data::tensor(c.kind, c.dtype, c.values(), c.seed, skew(c.dtype, c.seed))),
         before(data::tensor(Kind::ordinary, c.residual_dtype, c.values(), c.seed + 1)),
-        after(before), sent(c.factor_bytes()), losses(sent), mean(sent), next(sent),
-        left(first_vectors(c.shape.rows, c.shape.rank)),
+        after(before), sent(c.factor_bytes(), float_skew(c.seed)), losses(sent), mean(sent),
+        next(sent), left(first_vectors(c.shape.rows, c.shape.rank)),
         right(first_vectors(c.shape.columns, c.shape.rank)),
         matrix{c.shape.rows, c.shape.columns, c.shape.rank, floats(left), floats(right)} {}
   Side(const Side&) = delete;
@@ -153,7 +156,7 @@ public:
   }
   void add_values(std::size_t count, std::uint64_t seed) {
     values_.push_back(data::tensor(Kind::ordinary, bucket_.dtype, count, seed));
-    stand_in_.emplace_back(count * sizeof(float));
+    stand_in_.emplace_back(count * sizeof(float), float_skew(seed));
     bucket_.copied.push_back({values_.back().data(), count, floats(stand_in_.back())});
   }
 
@@ -244,6 +247,17 @@ TEST(every_kind_of_value) {
       }
       bucket.check(mean, seed);
     }
+  });
+}
+
+// More than a lane's quads of them, so that whole quads are looked for on either side.
+TEST(other_values_lie_anywhere_in_the_stand_in) {
+  for_each_bucket([](Factor which, DType dtype, DType residual_dtype, std::uint64_t seed) {
+    Bucket bucket(which, dtype, residual_dtype);
+    for (std::size_t count : {512u, 700u, 2100u})
+      for (std::size_t i = 0; i < 4; ++i)
+        bucket.add_values(count, i);
+    bucket.check(Kind::ordinary, seed);
   });
 }
 

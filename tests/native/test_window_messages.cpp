@@ -177,6 +177,46 @@ TEST(places_outside_of_a_window) {
     CHECK_THROWS(CorruptFrame, "does not say where", windows.hold(from_peer(last, header)));
 }
 
+TEST(an_offer_that_is_said_again_is_answered_once) {
+  Theirs theirs;
+  Windows& windows = theirs.wires.windows();
+  const std::size_t said = theirs.wires.sent.size();
+  windows.hear(1, {WindowMessage::offer, 0, kBytes, theirs.handle});
+  CHECK(theirs.wires.sent.size() == said);
+  for (const AboutWindow& other :
+       {AboutWindow{WindowMessage::offer, 0, kBytes - 256, theirs.handle},
+        {WindowMessage::offer, 0, kBytes, "another"}})
+    CHECK_THROWS(CorruptFrame, "two windows as one", windows.hear(1, other));
+}
+
+// A rank's other device need not have a way to the peer's.
+TEST(a_device_that_cannot_open_a_window_is_brought_what_lies_there) {
+  Theirs theirs;
+  Windows& windows = theirs.wires.windows();
+  const std::size_t said = theirs.wires.sent.size();
+  const auto able = std::make_shared<emulation::Device>(2);
+  const auto unable = std::make_shared<emulation::Device>(3);
+  unable->set_shares(true, false);
+  const WindowPlace place{.window = 0, .offset = 512, .payload_bytes = 1000};
+  std::byte* memory = emulation::Shares::all().open(theirs.handle, kBytes, 0);
+  for (std::size_t i = 0; i < 1000; ++i)
+    memory[512 + kHeaderBytes + i] = static_cast<std::byte>(i % 251);
+  for (const auto& device : {able, unable, unable}) {
+    windows.use(device);
+    const Received brought = windows.bring(windows.hold(from_peer(place)), device);
+    CHECK(brought.peer == 1);
+    CHECK(is_in_window(brought.header) == (device == able));
+    if (device == able)
+      continue;
+    CHECK(brought.header.codec == kPlanCodecId && brought.header.payload_bytes == 1000);
+    CHECK(std::memcmp(brought.payload, memory + 512 + kHeaderBytes, 1000) == 0);
+  }
+  windows.progress();
+  CHECK(theirs.wires.sent.size() == said + 3); // nothing but what was read
+  CHECK(theirs.wires.last() == WindowMessage::released);
+  windows.left(1);
+}
+
 TEST(what_was_read_is_released_and_the_window_closed_behind_the_last) {
   Theirs theirs;
   Windows& windows = theirs.wires.windows();
@@ -239,6 +279,38 @@ TEST(a_window_is_offered_once_and_used_when_it_is_open) {
   windows.gone(1);
   CHECK(*in_use == 0 && !windows.may_be_read_by(1));
   windows.end();
+}
+
+TEST(nothing_is_shared_with_who_is_gone) {
+  const std::size_t shares = emulation::Shares::all().count();
+  const auto device = std::make_shared<emulation::Device>(1);
+  Notes wires;
+  Windows& windows = wires.windows();
+  windows.gone(1);
+  const std::vector<int> peers = {1};
+  CHECK(!windows.take(device, peers, 100, std::make_shared<std::size_t>(0)));
+  CHECK(wires.sent.empty() && !windows.may_be_read_by(1));
+  windows.end();
+  CHECK(emulation::Shares::all().count() == shares);
+}
+
+TEST(an_offer_that_was_thrown_away_is_said_again) {
+  const std::size_t shares = emulation::Shares::all().count();
+  const auto device = std::make_shared<emulation::Device>(1);
+  Notes wires;
+  Windows& windows = wires.windows();
+  const std::vector<int> peers = {1, 2};
+  CHECK(!windows.take(device, peers, 100, std::make_shared<std::size_t>(0)));
+  windows.hear(2, {WindowMessage::opened, 0});
+  wires.sent.clear();
+  windows.offer_again();
+  CHECK(wires.sent.size() == 1 && wires.last() == WindowMessage::offer);
+  windows.hear(1, {WindowMessage::closed, 0});
+  windows.offer_again();
+  CHECK(wires.sent.size() == 1 && !windows.may_be_read_by(1));
+  windows.hear(2, {WindowMessage::closed, 0});
+  windows.end();
+  CHECK(emulation::Shares::all().count() == shares);
 }
 
 TEST(memory_that_may_still_be_read_stays) {

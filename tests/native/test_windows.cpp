@@ -232,6 +232,52 @@ TEST(a_rank_that_leaves_takes_its_memory_back_while_others_go_on) {
   CHECK(emulation::Shares::all().count() == shares);
 }
 
+// As where a kernel of somebody else's waits for a rank that is gone.
+TEST(a_rank_leaves_while_its_device_is_busy_with_something_else) {
+  const std::size_t shares = emulation::Shares::all().count();
+  {
+    Opened opened({.parameters = plain_codecs(), .ranks = 2});
+    for (const auto& rank : opened.ranks) {
+      rank->device->set_paused(true);
+      rank->device->free(rank->device->allocate(1));
+    }
+    for (int rank : {0, 1})
+      opened.group.at(rank).engine.close();
+    CHECK(emulation::Shares::all().count() == shares);
+    for (const auto& rank : opened.ranks)
+      rank->device->set_paused(false);
+  }
+  CHECK(emulation::Shares::all().count() == shares);
+}
+
+TEST(a_rank_with_two_devices) {
+  const Case c{.parameters = plain_codecs(), .ranks = 2, .window_bytes = kRoomy};
+  const Result host = run(c, {false, false}, 4);
+  for (bool can_open : {true, false}) {
+    Opened opened(c);
+    const auto first = opened.ranks[1]->device;
+    const auto second = std::make_shared<emulation::Device>(9);
+    second->set_shares(can_open, can_open);
+    Workers again = workers_of(c, {true, true});
+    for (std::uint64_t step = 0; step < 4; ++step) {
+      again[1]->device = step % 2 == 0 ? second : first;
+      std::vector<Collectives::Work> works;
+      for (int rank : {0, 1}) {
+        Worker& mine = *again[static_cast<std::size_t>(rank)];
+        mine.fill(step);
+        const Call now = call(1000 + step, nullptr, nullptr);
+        works.push_back(
+            opened.group.at(rank).collectives.run_plan(now, mine.plan(), mine.values(step)));
+      }
+      for (const Collectives::Work& work : works)
+        CHECK(error_of(work).empty());
+    }
+    for (std::size_t rank : {0, 1})
+      CHECK(*again[rank] == *host.ranks[rank]);
+    opened.group.ranks.clear();
+  }
+}
+
 TEST(a_deadline_passes_while_frames_wait_in_windows) {
   const std::size_t shares = emulation::Shares::all().count();
   {

@@ -13,7 +13,7 @@ from thinwire.ddp.base_program import BaseProgram, Bound
 from thinwire.ddp.model import real_view
 from thinwire.ddp.plan import Limits, Plan, make_plan
 from thinwire.ddp.policy import Policy
-from thinwire.errors import Error, InvalidArgument
+from thinwire.errors import CudaError, Error, InvalidArgument
 
 ProgramT = TypeVar("ProgramT", bound=BaseProgram)
 Binder = Callable[[Plan, int, Bound], ProgramT]
@@ -120,6 +120,8 @@ class Planner(Generic[ProgramT]):
             program = self._bind(plan, bucket, bound)
         except Error as error:
             failure = error
+        except torch.cuda.OutOfMemoryError as error:
+            failure = CudaError(f"no memory for bucket {bucket}: {error}")
         # A rank that failed still takes part: all ranks hear of it here, and none waits for its frames.
         told = {**plan.description, "failure": str(failure)} if failure else plan.description
         self._wire.agree(f"the plan of bucket {bucket}", told)

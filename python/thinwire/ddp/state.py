@@ -136,13 +136,12 @@ class HookState:
         These are residuals, bases, pending parts and factors, named after their parameters. A residual has
         the shape of its parameter, and every rank's differs; a basis is (vectors, columns), a pending part
         (rows, columns), a factor pair flat, all the same on all ranks. To resume bit by bit, save and load
-        each rank's own.
+        each rank's own. Waits for the device, so that any stream may be the current one.
         """
-        self.stepper.settle()
         stepper = self.stepper
-        saved = SavedState(
-            stepper.number, self._rank, self._world_size, stepper.loss_scale, self._memory.state()
-        )
+        with stepper.apart():
+            kept = self._memory.state()
+        saved = SavedState(stepper.number, self._rank, self._world_size, stepper.loss_scale, kept)
         return saved.as_dict()
 
     def load_state_dict(self, state_dict: Any) -> None:
@@ -155,21 +154,12 @@ class HookState:
         Raises InvalidArgument on all ranks, and changes nothing, if names or shapes do not fit or ranks load
         different steps; Timeout naming the ranks that did not call it.
         """
-        self.stepper.settle()
-        failure, merged = None, None
-        try:
-            merged = merge_states(state_dict, self._rank, self._world_size)
-            if self._engine is not None:
-                self._memory.check(merged.kept)
-        except InvalidArgument as error:
-            failure = str(error)
-        self._agree_to_load(merged, failure)
-        if merged is not None:
-            self._apply(merged)
+        with self.stepper.apart():
+            self._load(state_dict)
 
     def report(self) -> Report:
         """Return what the hook did since the last change of plan. Raises what no backward could raise."""
-        self.stepper.settle()
+        self.stepper.close_books()
         self.stepper.raise_pending()
         values = {"codec": self._policy.name, "world_size": self._world_size, **self._metrics.summary()}
         values["residual_bytes"] = self._memory.residuals.nbytes
@@ -183,7 +173,7 @@ class HookState:
 
         Happens by itself when the state is no longer used, and when Python ends.
         """
-        self.stepper.settle()
+        self.stepper.close_books()
         if self._engine is not None:
             self._engine.close()
         self.stepper.raise_pending()
@@ -222,6 +212,18 @@ class HookState:
             return StreamEngine(wire, device, verifier(device), self._metrics, place)
         c10d = Planner(self._policy, wire, C10D_LIMITS, partial(Program, memory=memory, me=identity))
         return Engine(wire, c10d, verifier(c10d), self._metrics)
+
+    def _load(self, state_dict: Any) -> None:
+        failure, merged = None, None
+        try:
+            merged = merge_states(state_dict, self._rank, self._world_size)
+            if self._engine is not None:
+                self._memory.check(merged.kept)
+        except InvalidArgument as error:
+            failure = str(error)
+        self._agree_to_load(merged, failure)
+        if merged is not None:
+            self._apply(merged)
 
     def _agree_to_load(self, merged: SavedState | None, failure: str | None) -> None:
         """Raise InvalidArgument if a rank cannot load, or if they would go on at different steps."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,6 +56,8 @@ class Stepper:
         self._step: Step | None = None
         self._error: Error | None = None
         self._programs = 0
+        self._is_to_commit = False
+        self._devices: set[torch.device] = set()
         self._began = self._ended = self._last_end = 0.0
 
     def take(self, bucket: Any) -> torch.futures.Future[torch.Tensor]:
@@ -61,6 +65,7 @@ class Stepper:
         if bucket.index() == 0 or self._step is None:
             self._step = self._begin()
         buffer = bucket.buffer()
+        self._devices.add(buffer.device)
         future = future_of(buffer)
         job = Job(self._step, bucket.index(), bucket.is_last(), buffer, bucket.parameters(), future)
         refusal = self._refusal(job.buffer)
@@ -90,7 +95,28 @@ class Stepper:
         self.raise_pending()
 
     def settle(self) -> None:
-        """Close the books of a complete step. What it wrote becomes current if all was well and finite."""
+        """Close the books of a complete step. What it wrote becomes current if all was well and finite.
+
+        On a device it becomes so in the order of the current stream, which is training's between two steps:
+        who may call on another one uses `close_books`, or `apart`.
+        """
+        self.close_books()
+        if self._is_to_commit:
+            self._memory.commit()
+        self._is_to_commit = False
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Settle, and use what is kept in a `with` block, on any stream: devices are idle on either side."""
+        self._synchronize()
+        self.settle()
+        try:
+            yield
+        finally:
+            self._synchronize()
+
+    def close_books(self) -> None:
+        """Learn how a complete step ended, and count it."""
         step = self._step
         if step is None or not step.complete:
             return
@@ -98,9 +124,8 @@ class Stepper:
         step.conclude()
         error = step.error(self._strict)
         self._error = self._error or error
-        if error is None and not step.nonfinite:
-            self._memory.commit()
-        else:
+        self._is_to_commit = error is None and not step.nonfinite
+        if not self._is_to_commit:
             self._memory.discard()
         self._metrics.steps += 1
         self._metrics.nonfinite_steps += step.nonfinite
@@ -128,6 +153,11 @@ class Stepper:
         step = Step(self.number, self.weight, self._memory.residuals.source, self._memory.residuals.target)
         self.number += 1
         return step
+
+    def _synchronize(self) -> None:
+        for device in self._devices:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
 
     def _follow_loss_scale(self) -> None:
         scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())

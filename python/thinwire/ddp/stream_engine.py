@@ -121,6 +121,7 @@ class StreamEngine(BaseEngine):
     def _outcome_of(self, step: Step, pipeline: Pipeline) -> Outcome:
         if self._outcome is None:
             self._outcome = Outcome(pipeline.device, self._wire.size)
+            pipeline.encode.follow_caller()  # which has made its memory
         if self._outcome.step is not step:
             self._outcome.begin(pipeline, self._wire, step)
         return self._outcome

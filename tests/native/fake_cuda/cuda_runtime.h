@@ -1,9 +1,12 @@
-// A stand-in for CUDA's runtime: what core/cuda_check.hpp and core/cuda_memory.hpp call of it, on a
-// machine that the test makes up.
+// A stand-in for CUDA's runtime: what core/cuda_check.hpp, core/cuda_memory.hpp and
+// ring/cuda_sharing.cpp call of it, on a machine that the test makes up.
 #pragma once
 
 #include <cstddef>
+#include <cstring>
+#include <list>
 #include <map>
+#include <vector>
 
 #define CUDART_VERSION 13000
 
@@ -26,6 +29,7 @@ enum cudaError_t {
   cudaErrorLaunchFailure,
   cudaErrorAssert,
   cudaErrorECCUncorrectable,
+  cudaErrorPeerAccessAlreadyEnabled,
   cudaErrorSystemDriverMismatch,
   cudaErrorCompatNotSupportedOnDevice,
 };
@@ -43,9 +47,11 @@ struct FakeMachine {
   int driver_version = 13000;
   int current_device = 0;
   int devices = 2;
-  bool full = false;
+  bool full = false, peer_access = true, has_ipc = true;
   std::map<const void*, cudaPointerAttributes> memory;
   std::size_t live = 0;                 // allocations
+  std::list<std::vector<char>> lasting; // allocations that no stream orders
+  int device_waits = 0;                 // calls that wait for all work of a device
   cudaError_t remembered = cudaSuccess; // what cudaGetLastError() would give
 };
 
@@ -94,5 +100,64 @@ inline cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_
 inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
   delete[] static_cast<char*>(memory);
   --machine.live;
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  if (machine.full)
+    return remember(cudaErrorMemoryAllocation);
+  *memory = machine.lasting.emplace_back(bytes).data();
+  return cudaSuccess;
+}
+inline cudaError_t cudaFree(void* memory) {
+  ++machine.device_waits;
+  machine.lasting.remove_if([memory](const auto& known) { return known.data() == memory; });
+  return cudaSuccess;
+}
+
+// A handle is the address.
+struct cudaIpcMemHandle_t {
+  char reserved[64];
+};
+constexpr unsigned cudaIpcMemLazyEnablePeerAccess = 1;
+
+inline cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
+  if (!machine.has_ipc)
+    return remember(cudaErrorInvalidValue);
+  *handle = {};
+  std::memcpy(handle->reserved, &memory, sizeof memory);
+  return cudaSuccess;
+}
+inline cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned) {
+  std::memcpy(memory, handle.reserved, sizeof *memory);
+  return cudaSuccess;
+}
+inline cudaError_t cudaIpcCloseMemHandle(void*) {
+  ++machine.device_waits;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceCanAccessPeer(int* is_possible, int, int) {
+  *is_possible = machine.peer_access;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) {
+  return remember(cudaErrorPeerAccessAlreadyEnabled);
+}
+
+// cuMemGetAddressRange is the only one of the driver's that is asked for: all memory is as large.
+constexpr std::size_t kFakeRange = 4096;
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess };
+constexpr unsigned long long cudaEnableDefault = 0;
+
+inline int fake_address_range(unsigned long long* base, std::size_t* bytes, unsigned long long at) {
+  *base = at;
+  *bytes = kFakeRange;
+  return 0;
+}
+inline cudaError_t cudaGetDriverEntryPointByVersion(const char*, void** function, unsigned,
+                                                    unsigned long long,
+                                                    cudaDriverEntryPointQueryResult* found) {
+  *function = reinterpret_cast<void*>(fake_address_range);
+  *found = cudaDriverEntryPointSuccess;
   return cudaSuccess;
 }
