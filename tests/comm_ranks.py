@@ -34,6 +34,8 @@ LIMIT = 60.0
 QUICK = 3.0
 """Seconds within which a disagreement must be told."""
 
+_FLAGS, _PF_EXITING = 6, 0x4  # in /proc/PID/stat, behind the name; see proc(5)
+
 
 class MemoryStore:
     """A store for the threads of one process."""
@@ -232,11 +234,12 @@ class Nursery:
 
 
 def threads_named_thinwire() -> int:
-    """Count this process's threads of the native core."""
+    """Count this process's threads of the native core. One that was joined may be listed for a moment yet."""
     found = 0
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # it has ended
-            found += (task / "comm").read_text().startswith("thinwire")
+            name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+            found += name.startswith("thinwire") and not int(rest.split()[_FLAGS]) & _PF_EXITING
     return found
 
 
