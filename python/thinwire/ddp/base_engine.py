@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
+from thinwire.ddp.base_program import DTYPE_CODES
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.on_device import mark, on_stream
 from thinwire.ddp.planner import Planner
 from thinwire.ddp.report import SAMPLE_EVERY, Metrics
 from thinwire.ddp.stand_in import StandIn
 from thinwire.ddp.step import Step
-from thinwire.errors import Error, InvalidArgument
+from thinwire.ddp.verify import Verifier
+from thinwire.errors import Error, InvalidArgument, Timeout, TransportError
 
 
 class BaseEngine:
@@ -29,10 +31,10 @@ class BaseEngine:
 
     device_types: tuple[str, ...] = ("cpu",)
 
-    def __init__(self, planner: Planner[Any], metrics: Metrics) -> None:
+    def __init__(self, planner: Planner[Any], verifier: Verifier, metrics: Metrics) -> None:
         self.broken: Error | None = None
         self.metrics = metrics
-        self._planner = planner
+        self._planner, self._verifier = planner, verifier
         self._pid = os.getpid()
         self._closed = False
 
@@ -63,6 +65,26 @@ class BaseEngine:
     def close(self) -> None:
         """Finish what was submitted, end threads and connections. Waits a few seconds at most."""
         raise NotImplementedError
+
+    def _plan(self, job: Job) -> bool:
+        """Find the program of a bucket; none for a dtype that is not compressed. Collective where it is new.
+
+        Returns False where all ranks refuse the bucket alike. Raises Timeout and TransportError.
+        """
+        try:
+            if job.bucket == 0:
+                self._verifier.check(job.step.number)
+            if job.buffer.dtype in DTYPE_CODES:
+                job.program = self._planner.program(job.bucket, job.buffer, job.parameters, job.step.number)
+            else:
+                check_averaged(job.buffer)
+        except (Timeout, TransportError):
+            raise
+        except Error as error:  # raised on all ranks alike: none of them starts the bucket
+            job.step.fail(error, job.bucket)
+            job.left = 0
+            return False
+        return True
 
     def _finish(self, job: Job) -> None:
         """Complete a bucket, learn from it, and give it back to DDP."""

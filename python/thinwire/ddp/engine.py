@@ -18,12 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from thinwire.ddp.base_engine import BaseEngine, check_averaged
-from thinwire.ddp.base_program import DTYPE_CODES
+from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.c10d_wire import Work
 from thinwire.ddp.contribution import Contribution
 from thinwire.ddp.frames import (
@@ -42,7 +41,7 @@ from thinwire.ddp.report import Metrics, Span, plain_bytes
 from thinwire.ddp.step import Failure
 from thinwire.ddp.verify import Verifier
 from thinwire.ddp.wire import Wire
-from thinwire.errors import Error, InvalidArgument, Timeout, TransportError
+from thinwire.errors import Error, InvalidArgument
 
 _JOIN_SECONDS = 5.0
 
@@ -57,8 +56,8 @@ class Engine(BaseEngine):
         verifier: Verifier,
         metrics: Metrics,
     ) -> None:
-        super().__init__(planner, metrics)
-        self._wire, self._verifier = wire, verifier
+        super().__init__(planner, verifier, metrics)
+        self._wire = wire
         self._abort: Failure | None = None
         self._scratch = torch.empty(0, dtype=torch.float32)
         self._free = [SlotQueue(SLOTS) for _ in range(2)]
@@ -109,20 +108,12 @@ class Engine(BaseEngine):
         self._queues[1].put(EndItem(job))
 
     def _start(self, job: Job) -> None:
-        try:
-            if job.bucket == 0:
-                self._verifier.check(job.step.number)
-            if job.buffer.dtype not in DTYPE_CODES:
-                self._start_plain(job)
-                return
-            program = self._planner.program(job.bucket, job.buffer, job.parameters, job.step.number)
-        except (Timeout, TransportError):
-            raise
-        except Error as error:  # raised on all ranks alike: none of them starts the bucket
-            job.step.fail(error, job.bucket)
-            job.left = 0
+        if not self._plan(job):
             return
-        job.program = program
+        program = cast(Program | None, job.program)
+        if program is None:
+            self._start_plain(job)
+            return
         with self.metrics.factorise:
             values = program.begin(job.buffer, job.step)
         held = frozenset(program.zeros(values))
@@ -146,7 +137,6 @@ class Engine(BaseEngine):
         self._queues[1].put(Item(job, frames, piece, slot, work, failure))
 
     def _start_plain(self, job: Job) -> None:
-        check_averaged(job.buffer)
         job.buffer.mul_(job.step.weight)
         weights = torch.tensor([job.step.weight], dtype=torch.float64)
         self.metrics.phase_1.sent_bytes += plain_bytes(job.buffer.nbytes, self._wire.size)

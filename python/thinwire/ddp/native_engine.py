@@ -50,8 +50,8 @@ class NativeEngine(BaseEngine):
     def __init__(
         self, wire: NativeWire, planner: Planner[NativeProgram], verifier: Verifier, metrics: Metrics
     ) -> None:
-        super().__init__(planner, metrics)
-        self._wire, self._verifier = wire, verifier
+        super().__init__(planner, verifier, metrics)
+        self._wire = wire
         self._queues = Queues()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._started: SimpleQueue[_Started | None] = SimpleQueue()

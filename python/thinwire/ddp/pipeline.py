@@ -16,7 +16,7 @@ import torch
 
 from thinwire.ddp.jobs import SLOTS, Slot
 from thinwire.ddp.stage import Stage
-from thinwire.errors import CudaError, NotBuilt
+from thinwire.errors import NotBuilt
 
 if TYPE_CHECKING:
     from thinwire.ddp.device_program import Needs
@@ -78,22 +78,16 @@ class Pipeline:
         return slots + self.scratch.nbytes + sum(stage.work.nbytes for stage in self._stages)
 
     def ensure(self, needs: Needs) -> None:
-        """Make room for a new program. Waits for what is under way: it may use memory that is given back.
-
-        Raises CudaError where the device has none.
-        """
+        """Make room for a new program. Waits for what is under way: it may use memory that is given back."""
         for stage in self._stages:
             stage.synchronize()
-        try:
-            self.to_owner.ensure(needs.to_owner.send, needs.to_owner.recv)
-            self.from_owner.ensure(needs.from_owner.send, needs.from_owner.recv)
-            if self.scratch.numel() < needs.scratch_values:
-                self.scratch = self.scratch.new_empty(needs.scratch_values)
-            for stage in self._stages:
-                if stage.work.numel() < needs.work_bytes:
-                    stage.work = stage.work.new_empty(needs.work_bytes)
-        except torch.cuda.OutOfMemoryError as error:
-            raise CudaError(f"no memory on {self.device} for the buffers of the hook: {error}") from error
+        self.to_owner.ensure(needs.to_owner.send, needs.to_owner.recv)
+        self.from_owner.ensure(needs.from_owner.send, needs.from_owner.recv)
+        if self.scratch.numel() < needs.scratch_values:
+            self.scratch = self.scratch.new_empty(needs.scratch_values)
+        for stage in self._stages:
+            if stage.work.numel() < needs.work_bytes:
+                stage.work = stage.work.new_empty(needs.work_bytes)
 
 
 class Place:

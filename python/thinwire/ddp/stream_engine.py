@@ -11,11 +11,11 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import cast
 
 import torch
 
-from thinwire.ddp.base_engine import BaseEngine, check_averaged
-from thinwire.ddp.base_program import DTYPE_CODES
+from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.c10d_wire import C10dWire, Work
 from thinwire.ddp.contribution import Contribution
 from thinwire.ddp.device_frames import DeviceFrames
@@ -30,7 +30,7 @@ from thinwire.ddp.program import PieceProgram
 from thinwire.ddp.report import Metrics, plain_bytes
 from thinwire.ddp.step import Step
 from thinwire.ddp.verify import Verifier
-from thinwire.errors import Error, Timeout, TransportError
+from thinwire.errors import Error
 
 HEAD_BYTES = 8
 """Of a frame: what it counts as not finite."""
@@ -74,8 +74,8 @@ class StreamEngine(BaseEngine):
         metrics: Metrics,
         place: Place,
     ) -> None:
-        super().__init__(planner, metrics)
-        self._wire, self._verifier, self._place = wire, verifier, place
+        super().__init__(planner, verifier, metrics)
+        self._wire, self._place = wire, place
         self._outcome: Outcome | None = None
 
     @property
@@ -103,14 +103,9 @@ class StreamEngine(BaseEngine):
         pipeline = self._place.of(job.buffer.device)
         job.stream = pipeline.decode.stream
         outcome = self._outcome_of(job.step, pipeline)
-        try:
-            program = self._plan(job)
-        except (Timeout, TransportError):
-            raise
-        except Error as error:  # raised on all ranks alike: none of them starts the bucket
-            job.step.fail(error, job.bucket)
-            job.left = 0
+        if not self._plan(job):
             return
+        program = cast(DeviceProgram | None, job.program)
         pipeline.encode.follow_caller()  # the bucket, and what a new program has made
         if program is None:
             self._reduce_plainly(job, pipeline, outcome)
@@ -125,19 +120,6 @@ class StreamEngine(BaseEngine):
         if self._outcome.step is not step:
             self._outcome.begin(pipeline, self._wire, step)
         return self._outcome
-
-    def _plan(self, job: Job) -> DeviceProgram | None:
-        """Return the program of a bucket; None for a dtype that is not compressed."""
-        if job.bucket == 0:
-            self._verifier.check(job.step.number)
-        if job.buffer.dtype not in DTYPE_CODES:
-            check_averaged(job.buffer)
-            return None
-        program: DeviceProgram = self._planner.program(
-            job.bucket, job.buffer, job.parameters, job.step.number
-        )
-        job.program = program
-        return program
 
     def _reduce_plainly(self, job: Job, pipeline: Pipeline, outcome: Outcome) -> None:
         pipeline.encode.run(job.buffer.mul_, job.step.weight)
