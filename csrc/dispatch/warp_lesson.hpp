@@ -99,6 +99,12 @@ THINWIRE_TEAM void assign(const Team& team, float* v, std::size_t n, Fn f) {
   });
 }
 
+// The greatest magnitude, as bits.
+template <class Team>
+THINWIRE_TEAM std::uint32_t greatest_of(const Team& team, const float* v, std::size_t n) {
+  return greatest(team, n, [=](std::size_t i) { return magnitude(F::splat(v[i])); });
+}
+
 // Gram-Schmidt of vector k, after those before it. Returns false where it vanishes.
 template <class Team>
 THINWIRE_TEAM bool orthonormalise_one(const Team& team, float* vectors, std::size_t columns,
@@ -142,8 +148,7 @@ private:
     bool turned = false;
     for (std::size_t k = 0; k < basis.rank; ++k) {
       const float* found = moments + k * columns;
-      const std::uint32_t most =
-          greatest(team, columns, [=](std::size_t j) { return magnitude(F::splat(found[j])); });
+      const std::uint32_t most = greatest_of(team, found, columns);
       if (most >= kInfinityBits)
         return false;
       const bool turns = most >> 23 != 0; // else nothing, or next to it

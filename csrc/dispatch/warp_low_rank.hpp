@@ -342,16 +342,11 @@ struct Renew : NoScratch {
   }
 
 private:
-  template <class Team>
-  static THINWIRE_TEAM std::uint32_t greatest_of(const Team& team, const float* v, std::size_t n) {
-    return greatest(team, n, [=](std::size_t i) { return magnitude(F::splat(v[i])); });
-  }
-
   // Returns false where the factor is zero or not finite.
   template <class Team>
   static THINWIRE_TEAM bool orthonormal(const Team& team, std::size_t length, std::size_t rank,
                                         const float* found, float* next) {
-    const std::uint32_t most = greatest_of(team, found, rank * length);
+    const std::uint32_t most = basis::greatest_of(team, found, rank * length);
     if (most >= kInfinityBits || most >> 23 == 0)
       return false;
     for (std::size_t k = 0; k < rank; ++k)
@@ -365,7 +360,7 @@ private:
   static THINWIRE_TEAM bool take(const Team& team, std::size_t length, std::size_t k,
                                  const float* found, float* next) {
     found += k * length;
-    const std::uint32_t most = greatest_of(team, found, length);
+    const std::uint32_t most = basis::greatest_of(team, found, length);
     if (most >> 23 == 0)
       return false;
     const F about_one = F::splat(to_about_one(most));
