@@ -26,7 +26,7 @@ class Workers:
     """The threads of one store. Coders never wait for writers, so the two cannot hold each other up."""
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or len(os.sched_getaffinity(0))
         self.coders = ThreadPoolExecutor(self.threads, "thinwire-code")
         self.writers = ThreadPoolExecutor(self.threads + 1, "thinwire-write")
 
