@@ -43,7 +43,8 @@ void launch_encode_py(const Layout& layout, Address x, int dtype, float scale,
   values.view.used = flags;
   values.view.residual_in_x = residual_in_x;
   check_values(layout, values.view);
-  cuda::encode_payload(layout, values.view, key, step, block(frame), block(work), pointer(stream));
+  const Encoding encoding{&layout, values.view, key, step, block(frame), count_in(block(frame))};
+  cuda::encode_payloads({&encoding, 1}, block(work), pointer(stream));
 }
 
 void launch_fold_py(const Layout& layout, Address x, int dtype, float scale,
@@ -53,7 +54,8 @@ void launch_fold_py(const Layout& layout, Address x, int dtype, float scale,
   const auto flags = words(used);
   values.view.used = flags;
   check_values(layout, values.view);
-  cuda::fold(layout, values.view, static_cast<float*>(pointer(out)), block(work), pointer(stream));
+  const Folding folding{&layout, values.view, static_cast<float*>(pointer(out))};
+  cuda::fold({&folding, 1}, block(work), pointer(stream));
 }
 
 void launch_find_nonzero_py(const std::vector<std::pair<Address, std::size_t>>& stretches,
@@ -108,9 +110,11 @@ void register_cuda(py::module_& m) {
         ReleaseGil(),
         "Adds up the payloads of frames on the current CUDA device, in their order; waits for "
         "nothing.");
-  m.def("cuda_work_bytes", &cuda::work_bytes, py::arg("layout"), py::arg("frames") = 1,
+  m.def("cuda_work_bytes", py::overload_cast<const Layout&, std::size_t>(&cuda::work_bytes),
+        py::arg("layout"), py::arg("frames") = 1,
         "Bytes of working memory to encode, or to decode so many frames at once.");
-  m.def("cuda_sum_work_bytes", &cuda::sum_work_bytes, py::arg("segments"),
+  m.def("cuda_sum_work_bytes", py::overload_cast<std::size_t>(&cuda::sum_work_bytes),
+        py::arg("segments"),
         "Bytes of working memory of cuda_launch_fold and cuda_launch_find_nonzero, for so many "
         "segments or stretches.");
 }

@@ -8,20 +8,17 @@
 
 namespace thinwire::cuda {
 
-void encode_payload(const Layout&, const FrameValues&, std::uint64_t, std::uint64_t, std::byte*,
-                    std::byte*, Stream) {
-  absent();
-}
+void encode_payloads(std::span<const Encoding>, std::byte*, Stream) { absent(); }
 
-void decode_payload(const Layout&, const std::byte*, void*, DType, bool, std::byte*, Stream) {
-  absent();
-}
+void decode_payloads(std::span<const Decoding>, std::byte*, Stream) { absent(); }
 
 void decode_payloads(const Layout&, std::span<const std::byte* const>, void*, DType, bool,
                      std::byte*, Stream) {
   absent();
 }
 
+std::size_t work_bytes(std::span<const Encoding>) { absent(); }
+std::size_t work_bytes(std::span<const Decoding>) { absent(); }
 std::size_t work_bytes(const Layout&, std::size_t) { absent(); }
 
 std::size_t encode_frame(const Layout&, const FrameHeader&, const FrameValues&, std::uint64_t,
@@ -33,10 +30,11 @@ FrameHeader decode_frame(const Layout&, std::span<const std::byte>, void*, DType
   absent();
 }
 
-void fold(const Layout&, const FrameValues&, float*, std::byte*, Stream) { absent(); }
+void fold(std::span<const Folding>, std::byte*, Stream) { absent(); }
 
 void find_nonzero(std::span<const Stretch>, DType, std::uint32_t*, std::byte*, Stream) { absent(); }
 
+std::size_t sum_work_bytes(std::span<const Folding>) { absent(); }
 std::size_t sum_work_bytes(std::size_t) { absent(); }
 
 void learn(std::span<const Lesson>, Stream) { absent(); }

@@ -4,32 +4,30 @@
 #pragma once
 
 #include "core/cuda_stream.hpp"
-#include "dispatch/frame_codec.hpp"
+#include "dispatch/frame_work.hpp"
 
 namespace thinwire::cuda {
 
-// Encodes the payload of a frame whose memory lies on the device too. Only launches: nothing is
+// Encodes the payloads of frames whose memory lies on the device too. Only launches: nothing is
 // allocated, copied to the host or waited for, so that a CUDA graph can capture it. The current
-// device must be that of the stream and of all memory, shared bases included. `frame` has
-// layout.frame_bytes(); the first eight bytes of its header become the number of blocks (values,
-// for cast codecs) that were not finite, as an integer; finish_frame() of frame_steps.hpp makes the
-// header, on the host. `work` has work_bytes(layout). Both are aligned to 16 bytes.
-void encode_payload(const Layout& layout, const FrameValues& values, std::uint64_t key,
-                    std::uint64_t step, std::byte* frame, std::byte* work, Stream stream);
+// device must be that of the stream and of all memory, shared bases included. Headers are made on
+// the host, by finish_frame() of frame_steps.hpp. `work` has work_bytes(all), aligned to 16 bytes.
+void encode_payloads(std::span<const Encoding> all, std::byte* work, Stream stream);
 
-// The reverse, likewise only launched. The frame must have passed check_frame() of frame_steps.hpp
-// on the host.
-void decode_payload(const Layout& layout, const std::byte* frame, void* out, DType dtype,
-                    bool accumulate, std::byte* work, Stream stream);
+// The reverse, likewise only launched. No two may go to the same place. The frames must have passed
+// check_frame() of frame_steps.hpp on the host.
+void decode_payloads(std::span<const Decoding> all, std::byte* work, Stream stream);
 
-// Decodes frames one after another, the first as `accumulate` says, the others added to it, in one
-// pass over `out` for every 32 of them (every 4 where the layout has a shared basis; rotated blocks
-// take one a frame): the bits of as many calls of decode_payload(). `work` has work_bytes(layout,
-// frames.size()). The span is not read after the call.
+// Decodes frames one after another to one place, the first as `accumulate` says, the others added
+// to it, in one pass over `out` for every 32 of them (every 4 where the layout has a shared basis;
+// rotated blocks take one a frame): the bits of as many calls of the above. `work` has
+// work_bytes(layout, frames.size()). The span is not read after the call.
 void decode_payloads(const Layout& layout, std::span<const std::byte* const> frames, void* out,
                      DType dtype, bool accumulate, std::byte* work, Stream stream);
 
-// Of working memory, to encode or to decode so many frames together.
+// Of working memory; of a layout's, to encode or to decode so many frames together.
+std::size_t work_bytes(std::span<const Encoding> all);
+std::size_t work_bytes(std::span<const Decoding> all);
 std::size_t work_bytes(const Layout& layout, std::size_t frames = 1);
 
 // Like thinwire::encode_frame, with x, residuals and shared bases in device memory and the frame in

@@ -44,8 +44,8 @@ std::size_t encode_frame(const Layout& layout, const FrameHeader& header, const 
   const DeviceGuard guard(device);
   const auto handle = static_cast<cudaStream_t>(stream);
   const StreamMemory memory(layout.frame_bytes() + work_bytes(layout), handle);
-  encode_payload(layout, values, key, header.step, memory.get(),
-                 memory.get() + layout.frame_bytes(), stream);
+  const Encoding encoding{&layout, values, key, header.step, memory.get(), count_in(memory.get())};
+  encode_payloads({&encoding, 1}, memory.get() + layout.frame_bytes(), stream);
   THINWIRE_CUDA(cudaMemcpyAsync(out.data(), memory.get(), layout.frame_bytes(),
                                 cudaMemcpyDeviceToHost, handle));
   THINWIRE_CUDA(cudaStreamSynchronize(handle));
@@ -67,8 +67,8 @@ FrameHeader decode_frame(const Layout& layout, std::span<const std::byte> frame,
   const StreamMemory memory(layout.frame_bytes() + work_bytes(layout), handle);
   THINWIRE_CUDA(cudaMemcpyAsync(memory.get(), frame.data(), layout.frame_bytes(),
                                 cudaMemcpyHostToDevice, handle));
-  decode_payload(layout, memory.get(), out, dtype, accumulate, memory.get() + layout.frame_bytes(),
-                 stream);
+  const Decoding decoding{&layout, memory.get(), out, dtype, accumulate};
+  decode_payloads({&decoding, 1}, memory.get() + layout.frame_bytes(), stream);
   THINWIRE_CUDA(cudaStreamSynchronize(handle)); // the caller may reuse the frame
   return header;
 }

@@ -5,10 +5,9 @@
 
 namespace thinwire::cuda {
 
-void fold(const Layout& layout, const FrameValues& values, float* out, std::byte* work,
-          Stream stream) {
+void fold(std::span<const Folding> all, std::byte* work, Stream stream) {
   Launcher launcher(stream);
-  lane::fold(launcher, layout, values, out, work);
+  lane::fold(launcher, all, work);
 }
 
 void find_nonzero(std::span<const Stretch> stretches, DType dtype, std::uint32_t* found,
@@ -17,6 +16,7 @@ void find_nonzero(std::span<const Stretch> stretches, DType dtype, std::uint32_t
   lane::find_nonzero(launcher, stretches, dtype, found, work);
 }
 
+std::size_t sum_work_bytes(std::span<const Folding> all) { return lane::sum_work_bytes(all); }
 std::size_t sum_work_bytes(std::size_t segments) { return lane::sum_work_bytes(segments); }
 
 } // namespace thinwire::cuda

@@ -34,6 +34,7 @@ struct EncodeArgs {
   std::uint8_t* payload;       // spec.payload_bytes(n), all of it written
   float gain = 1;              // by which codecs of one magnitude a block (sign1) multiply it
   HeldOnDevice on_device = {}; // what CUDA kernels settle `held` by
+  std::uint64_t* nonfinite = nullptr; // to which they add what CPU kernels return
 };
 
 struct DecodeArgs {

@@ -33,8 +33,9 @@ inline constexpr std::size_t kFramesAtOnce = 4;
 struct RowArgs {
   FoldArgs input; // `out`: where the rest goes
   Basis basis;
-  float* coefficients;   // aligned to 16 bytes
-  std::uint8_t* payload; // of the coefficients; null where they do not travel
+  float* coefficients;                // aligned to 16 bytes
+  std::uint8_t* payload;              // of the coefficients; null where they do not travel
+  std::uint64_t* nonfinite = nullptr; // as in EncodeArgs; null where payload is
 };
 
 THINWIRE_TEAM void settle(RowArgs& a) { lane::settle(a.input); }
@@ -190,8 +191,6 @@ THINWIRE_TEAM void read_group(const Team& team, std::size_t rank, std::size_t gr
 
 // Rounds the coefficients as they travel. One unit is a group.
 struct CodeGroups {
-  EncodeBlock<CoefficientCoding> encode;
-
   static THINWIRE_HD std::size_t units(const RowArgs& a) { return groups_in(a.basis, a.input.n); }
   static THINWIRE_HD std::size_t scratch(const RowArgs& a) {
     return EncodeBlock<CoefficientCoding>::scratch(
@@ -203,8 +202,10 @@ struct CodeGroups {
                                 float* scratch) const {
     const RowArgs& a = item.args;
     const std::size_t rank = a.basis.rank;
-    const EncodeArgs args = coefficient_args(rank, a.coefficients + group * rank * kGroupRows,
-                                             a.payload + group * group_bytes(rank));
+    EncodeArgs args = coefficient_args(rank, a.coefficients + group * rank * kGroupRows,
+                                       a.payload + group * group_bytes(rank));
+    args.nonfinite = a.nonfinite;
+    const EncodeBlock<CoefficientCoding> encode{};
     for (std::size_t unit = 0; unit < encode.units(args); ++unit)
       encode(team, {args, nullptr}, unit, scratch);
     read_group(team, rank, group, a.payload, a.coefficients, scratch);

@@ -37,8 +37,6 @@ template <BlockCodec C> THINWIRE_TEAM F decoding_scale(F scale, unsigned block) 
 }
 
 template <BlockCodec C> struct EncodeBlock {
-  std::uint64_t* nonfinite;
-
   static THINWIRE_HD std::size_t units(const EncodeArgs& a) {
     return ceil_div(a.n, Tile<C>::values(a.spec.block));
   }
@@ -92,7 +90,7 @@ private:
         reinterpret_cast<std::uint16_t*>(a.payload)[tile.first_block + lane] =
             team.own(scales, lane).bits;
       if (lane == 0 && spoiled != 0)
-        team.add(nonfinite, std::uint64_t{count_bits(spoiled)});
+        team.add(a.nonfinite, std::uint64_t{count_bits(spoiled)});
     });
     if (tile.end == a.n) {
       const BlockSections s = tile.sections;

@@ -12,8 +12,6 @@ inline constexpr unsigned kCastQuads = 4; // of a lane
 inline constexpr std::size_t kCastUnit = Quads<kCastQuads>::kSpan;
 
 template <CastCodec C> struct EncodeCast : NoScratch {
-  std::uint64_t* nonfinite;
-
   static THINWIRE_HD std::size_t units(const EncodeArgs& a) { return ceil_div(a.n, kCastUnit); }
 
   template <class Team>
@@ -25,7 +23,7 @@ template <CastCodec C> struct EncodeCast : NoScratch {
     const std::uint32_t all = total(team, spoiled);
     once(team, [&] {
       if (all != 0)
-        team.add(nonfinite, all);
+        team.add(a.nonfinite, std::uint64_t{all});
     });
     const std::size_t bytes = a.n * element_bytes(C::kElement);
     if (at + kCastUnit >= a.n)

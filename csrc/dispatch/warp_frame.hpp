@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dispatch/frame_steps.hpp"
+#include "dispatch/frame_work.hpp"
 #include "dispatch/warp_basis.hpp"
 #include "dispatch/warp_cast.hpp"
 #include "dispatch/warp_launch.hpp"
@@ -18,6 +19,9 @@ inline Frames frames_of(std::span<const std::byte* const> frames) {
     found.from_first[found.number++] = frame - frames[0];
   return found;
 }
+
+// The first alone.
+inline constexpr Frames kOneFrame = {{0}, 1};
 
 template <class Args, class Fn>
 std::vector<Item<Args>> chosen(const std::vector<Item<Args>>& items, Fn&& fits) {
@@ -39,14 +43,13 @@ template <class Args, class Fn> void for_each_values(const std::vector<Item<Args
 }
 
 template <class Launcher>
-void run_topk(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& items,
-              std::uint64_t* nonfinite) {
+void run_topk(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& items) {
   runner.run(ClearTopK{}, items);
   runner.run(FindThreshold<0>{}, items);
   runner.run(FindThreshold<1>{}, items);
   for_each_values(items, [&]<TopKValues V>(const auto& some) {
-    runner.run(TakeEntries<V>{nonfinite}, some);
-    runner.run(PlaceEntries<V>{nonfinite}, some);
+    runner.run(TakeEntries<V>{}, some);
+    runner.run(PlaceEntries<V>{}, some);
   });
 }
 
@@ -59,11 +62,9 @@ void run_topk(Runner<Launcher>& runner, const std::vector<Item<DecodeArgs>>& ite
 }
 
 template <class C, class Launcher>
-void run_blocks(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& items,
-                std::uint64_t* nonfinite) {
-  for_each_encoding<C>([&]<class Coding>() {
-    runner.run(EncodeBlock<Coding>{nonfinite}, chosen(items, Coding::encodes));
-  });
+void run_blocks(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& items) {
+  for_each_encoding<C>(
+      [&]<class Coding>() { runner.run(EncodeBlock<Coding>{}, chosen(items, Coding::encodes)); });
 }
 
 template <class C, class Launcher>
@@ -74,18 +75,31 @@ void run_blocks(Runner<Launcher>& runner, const std::vector<Item<DecodeArgs>>& i
   });
 }
 
-// Encodes all items. Adds the number of blocks (values, for cast codecs) that were not finite.
+// What is not finite in a frame is counted from 0 on.
+struct CountArgs {
+  std::uint64_t* nonfinite;
+};
+
+struct ClearCount : NoScratch {
+  static THINWIRE_HD std::size_t units(const CountArgs&) { return 1; }
+
+  template <class Team>
+  THINWIRE_TEAM void operator()(const Team& team, const Item<CountArgs>& item, std::size_t,
+                                float*) const {
+    once(team, [&] { *item.args.nonfinite = 0; });
+  }
+};
+
 template <class Launcher>
-void encode_items(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& items,
-                  std::uint64_t* nonfinite) {
+void encode_items(Runner<Launcher>& runner, const std::vector<Item<EncodeArgs>>& items) {
   Codecs::for_each([&]<class C>() {
     const auto mine = chosen(items, [](const CodecSpec& s) { return s.wire_id == C::kWireId; });
     if constexpr (CastCodec<C>)
-      runner.run(EncodeCast<C>{{}, nonfinite}, mine);
+      runner.run(EncodeCast<C>{}, mine);
     else if constexpr (BlockCodec<C>)
-      run_blocks<C>(runner, mine, nonfinite);
+      run_blocks<C>(runner, mine);
     else
-      run_topk(runner, mine, nonfinite);
+      run_topk(runner, mine);
   });
 }
 
@@ -135,17 +149,36 @@ inline std::size_t frames_at_once(const Layout& layout, std::size_t frames) {
   return std::min(frames, most);
 }
 
-inline std::size_t table_bytes(const Layout& layout, std::size_t frames) {
-  return table_bytes<EncodeArgs, DecodeArgs, basis::RowArgs, basis::SumArgs>(
-      layout.segments().size() * frames);
+inline std::size_t frame_table_bytes(std::size_t items) {
+  return table_bytes<EncodeArgs, DecodeArgs, basis::RowArgs, basis::SumArgs, CountArgs>(items);
 }
 
-// Of frames: a table of the segments, then theirs one after another.
+// Of the segments of frames of one layout, without the table.
+inline std::size_t segment_work_bytes(const Layout& layout, std::size_t frames) {
+  std::size_t bytes = 0;
+  for (const Segment& segment : layout.segments())
+    bytes += work_bytes(segment, frames);
+  return bytes;
+}
+
+// Of frames that are decoded to one place: a table of the segments, then theirs one after another.
 inline std::size_t work_bytes(const Layout& layout, std::size_t frames = 1) {
   const std::size_t some = frames_at_once(layout, frames);
-  std::size_t bytes = table_bytes(layout, some);
-  for (const Segment& segment : layout.segments())
-    bytes += work_bytes(segment, some);
+  return frame_table_bytes(layout.segments().size() * some) + segment_work_bytes(layout, some);
+}
+
+// Of frames of several layouts: items of theirs, or of themselves.
+template <class Work> std::size_t items_in(std::span<const Work> all) {
+  std::size_t segments = 0;
+  for (const Work& one : all)
+    segments += one.layout->segments().size();
+  return std::max(segments, all.size());
+}
+
+template <class Work> std::size_t work_bytes(std::span<const Work> all) {
+  std::size_t bytes = frame_table_bytes(items_in(all));
+  for (const Work& one : all)
+    bytes += segment_work_bytes(*one.layout, 1);
   return bytes;
 }
 
@@ -162,29 +195,32 @@ inline BasisWork basis_work(const Segment& segment, std::byte* work, std::size_t
 }
 
 // What the codecs' kernels have to do, one item a segment, and what those of the basis have to do
-// before, one item a segment that has one.
+// before, one item a segment that has one. One item a frame is its count.
 struct EncodeItems {
+  std::vector<Item<CountArgs>> counts;
   std::vector<Item<EncodeArgs>> codecs;
   std::vector<Item<basis::RowArgs>> bases;
 };
 
-inline EncodeItems encode_items_of(const Layout& layout, const FrameValues& values,
-                                   std::uint64_t key, std::uint64_t step, std::byte* payload,
-                                   std::byte* work) {
+inline EncodeItems encode_items_of(std::span<const Encoding> all, std::byte* work) {
   EncodeItems items;
-  work += table_bytes(layout, 1);
-  for (std::size_t i = 0; i < layout.segments().size(); ++i) {
-    const Segment& segment = layout.segments()[i];
-    EncodeArgs args = encode_args(layout, i, values, key, step, payload);
-    if (segment.basis.rank != 0) {
-      const auto [coefficients, rest] = basis_work(segment, work, 1);
-      items.bases.push_back(
-          {{input_args(args, 0, args.n, rest), segment.basis, coefficients, args.payload},
-           nullptr});
-      args = rest_args(segment.basis, args, rest);
+  work += frame_table_bytes(items_in(all));
+  for (const auto& [layout, values, key, step, frame, nonfinite] : all) {
+    items.counts.push_back({{nonfinite}, nullptr});
+    for (std::size_t i = 0; i < layout->segments().size(); ++i) {
+      const Segment& segment = layout->segments()[i];
+      EncodeArgs args = encode_args(*layout, i, values, key, step, frame + kHeaderBytes);
+      args.nonfinite = nonfinite;
+      if (segment.basis.rank != 0) {
+        const auto [coefficients, rest] = basis_work(segment, work, 1);
+        items.bases.push_back({{input_args(args, 0, args.n, rest), segment.basis, coefficients,
+                                args.payload, nonfinite},
+                               nullptr});
+        args = rest_args(segment.basis, args, rest);
+      }
+      items.codecs.push_back({args, work});
+      work += work_bytes(segment, 1);
     }
-    items.codecs.push_back({args, work});
-    work += work_bytes(segment, 1);
   }
   return items;
 }
@@ -196,14 +232,13 @@ struct DecodeItems {
   std::vector<Item<basis::SumArgs>> bases;
 };
 
-inline DecodeItems decode_items_of(const Layout& layout, const Frames& frames,
-                                   const std::byte* payload, void* out, DType dtype,
-                                   bool accumulate, std::byte* work) {
-  DecodeItems items;
-  work += table_bytes(layout, frames.count());
+inline void add_decode_items(DecodeItems& items, const Decoding& decoding, const Frames& frames,
+                             std::byte*& work) {
+  const Layout& layout = *decoding.layout;
   for (std::size_t i = 0; i < layout.segments().size(); ++i) {
     const Segment& segment = layout.segments()[i];
-    const DecodeArgs args = decode_args(layout, i, payload, out, dtype, accumulate);
+    const DecodeArgs args = decode_args(layout, i, decoding.frame + kHeaderBytes, decoding.out,
+                                        decoding.dtype, decoding.accumulate);
     if (segment.basis.rank == 0) {
       items.codecs.push_back({args, work});
     } else {
@@ -219,51 +254,58 @@ inline DecodeItems decode_items_of(const Layout& layout, const Frames& frames,
     }
     work += work_bytes(segment, frames.count());
   }
-  return items;
 }
 
-// `frame` has layout.frame_bytes(). Its payload is written; the first eight bytes of its header
-// become the number of blocks (values, for the cast codecs) that were not finite. `work` has
-// work_bytes(layout). Both are aligned to 16 bytes.
 template <class Launcher>
-void encode_payload(Launcher& launcher, const Layout& layout, const FrameValues& values,
-                    std::uint64_t key, std::uint64_t step, std::byte* frame, std::byte* work) {
-  auto* nonfinite = reinterpret_cast<std::uint64_t*>(frame);
-  launcher.zero(nonfinite, sizeof *nonfinite);
-  const auto items = encode_items_of(layout, values, key, step, frame + kHeaderBytes, work);
+void run_decoding(Launcher& launcher, const DecodeItems& items, const Frames& together,
+                  std::byte* work) {
   Runner runner(launcher, work);
-  runner.run(basis::Project{}, items.bases);
-  runner.run(basis::CodeGroups{{nonfinite}}, items.bases);
-  runner.run(basis::Subtract{}, items.bases);
-  encode_items(runner, items.codecs, nonfinite);
+  decode_items(runner, items.codecs, together);
+  decode_items(runner, items.rests, kOneFrame);
+  runner.run(basis::ReadGroups{{}, together}, items.bases);
+  runner.run(basis::Add{{}, together.count()}, items.bases);
 }
 
-// Decodes frames one after another, the second and later ones added. Contributions are summed on
-// the way, so that `out` is written once for all that are decoded in one pass. The payloads must
-// have passed check_frame(). `work` has work_bytes(layout, frames.size()).
+// `work` has work_bytes(all), and is aligned to 16 bytes.
+template <class Launcher>
+void encode_payloads(Launcher& launcher, std::span<const Encoding> all, std::byte* work) {
+  const auto items = encode_items_of(all, work);
+  Runner runner(launcher, work);
+  runner.run(ClearCount{}, items.counts);
+  runner.run(basis::Project{}, items.bases);
+  runner.run(basis::CodeGroups{}, items.bases);
+  runner.run(basis::Subtract{}, items.bases);
+  encode_items(runner, items.codecs);
+}
+
+// Decodes frames, each to a place of its own. The payloads must have passed check_frame(). `work`
+// has work_bytes(all).
+template <class Launcher>
+void decode_payloads(Launcher& launcher, std::span<const Decoding> all, std::byte* work) {
+  DecodeItems items;
+  std::byte* next = work + frame_table_bytes(items_in(all));
+  for (const Decoding& one : all)
+    add_decode_items(items, one, kOneFrame, next);
+  run_decoding(launcher, items, kOneFrame, work);
+}
+
+// Decodes frames one after another to one place, the second and later ones added. Contributions are
+// summed on the way, so that `out` is written once for all that are decoded in one pass. `work` has
+// work_bytes(layout, frames.size()).
 template <class Launcher>
 void decode_payloads(Launcher& launcher, const Layout& layout,
                      std::span<const std::byte* const> frames, void* out, DType dtype,
                      bool accumulate, std::byte* work) {
-  Runner runner(launcher, work);
   while (!frames.empty()) {
     const auto some = frames.first(frames_at_once(layout, frames.size()));
     const Frames together = frames_of(some);
-    const DecodeItems items =
-        decode_items_of(layout, together, some[0] + kHeaderBytes, out, dtype, accumulate, work);
-    decode_items(runner, items.codecs, together);
-    decode_items(runner, items.rests, frames_of(some.first(1)));
-    runner.run(basis::ReadGroups{{}, together}, items.bases);
-    runner.run(basis::Add{{}, together.count()}, items.bases);
+    DecodeItems items;
+    std::byte* next = work + frame_table_bytes(layout.segments().size() * some.size());
+    add_decode_items(items, {&layout, some[0], out, dtype, accumulate}, together, next);
+    run_decoding(launcher, items, together, work);
     frames = frames.subspan(some.size());
     accumulate = true;
   }
-}
-
-template <class Launcher>
-void decode_payload(Launcher& launcher, const Layout& layout, const std::byte* frame, void* out,
-                    DType dtype, bool accumulate, std::byte* work) {
-  decode_payloads(launcher, layout, std::span(&frame, 1), out, dtype, accumulate, work);
 }
 
 } // namespace thinwire::lane

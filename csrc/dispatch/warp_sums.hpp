@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dispatch/frame_steps.hpp"
+#include "dispatch/frame_work.hpp"
 #include "dispatch/stretch.hpp"
 #include "dispatch/warp_cast.hpp"
 #include "dispatch/warp_launch.hpp"
@@ -56,15 +57,22 @@ inline std::size_t sum_work_bytes(std::size_t segments) {
   return table_bytes<EncodeArgs>(segments);
 }
 
+inline std::size_t sum_work_bytes(std::span<const Folding> all) {
+  std::size_t segments = 0;
+  for (const Folding& one : all)
+    segments += one.layout->segments().size();
+  return sum_work_bytes(segments);
+}
+
 template <class Launcher>
-void fold(Launcher& launcher, const Layout& layout, const FrameValues& values, float* out,
-          std::byte* work) {
+void fold(Launcher& launcher, std::span<const Folding> all, std::byte* work) {
   std::vector<Item<EncodeArgs>> items;
-  for (std::size_t i = 0; i < layout.segments().size(); ++i) {
-    EncodeArgs args = encode_args(layout, i, values, /*key=*/0, /*step=*/0, nullptr);
-    args.payload = reinterpret_cast<std::uint8_t*>(out + layout.segments()[i].first);
-    items.push_back({args, nullptr});
-  }
+  for (const auto& [layout, values, out] : all)
+    for (std::size_t i = 0; i < layout->segments().size(); ++i) {
+      EncodeArgs args = encode_args(*layout, i, values, /*key=*/0, /*step=*/0, nullptr);
+      args.payload = reinterpret_cast<std::uint8_t*>(out + layout->segments()[i].first);
+      items.push_back({args, nullptr});
+    }
   Runner<Launcher>(launcher, work).run(FoldValues{}, items);
 }
 

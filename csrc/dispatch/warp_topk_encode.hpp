@@ -123,7 +123,7 @@ public:
   }
 
   // Writes the scale and the residual. The entries' values are gone then.
-  THINWIRE_TEAM void finish(std::uint16_t scale, std::uint64_t* nonfinite) {
+  THINWIRE_TEAM void finish(std::uint16_t scale) {
     const bool spoiled = is_nan_scale(scale);
     each(team_, entries, [&](std::size_t i) {
       float& v = y_[places_[i]];
@@ -136,7 +136,7 @@ public:
     once(team_, [&] {
       topk_scales(a_)[group_] = scale;
       if (spoiled)
-        team_.add(nonfinite, 1);
+        team_.add(a_.nonfinite, std::uint64_t{1});
     });
   }
 
@@ -191,8 +191,6 @@ private:
 
 // One unit is one group. The last of a span makes ordinals of its groups' entries.
 template <TopKValues V> struct TakeEntries {
-  std::uint64_t* nonfinite;
-
   static THINWIRE_HD std::size_t units(const EncodeArgs& a) { return topk_groups(a.n); }
   static THINWIRE_HD std::size_t scratch(const EncodeArgs&) { return kTopKScratch; }
 
@@ -215,7 +213,7 @@ template <TopKValues V> struct TakeEntries {
         aside.values[first + i] = taken.value(i);
         aside.places[first + i] = taken.place(i);
       });
-      taken.finish(taken.scale(), nonfinite);
+      taken.finish(taken.scale());
     }
     const std::size_t span = group / kSpan, groups = smaller(kSpan, ordinals.groups - span * kSpan);
     if (!team.last_of(ordinals.done + span, groups))
@@ -240,8 +238,6 @@ private:
 
 // One unit is as many groups as a warp has lanes.
 template <TopKValues V> struct PlaceEntries {
-  std::uint64_t* nonfinite;
-
   static THINWIRE_HD std::size_t units(const EncodeArgs& a) {
     return ceil_div(topk_groups(a.n), kWarp);
   }
@@ -328,7 +324,7 @@ private:
     write_entries_of(team, u, group, taken.entries, [&](std::size_t i) {
       return PlacedEntry{true, taken.place(i), TopKCoding<V>::code(taken.value(i), scale)};
     });
-    taken.finish(scale, nonfinite);
+    taken.finish(scale);
   }
 
   // Sends fewer entries than were taken.

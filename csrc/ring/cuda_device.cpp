@@ -142,19 +142,17 @@ public:
     THINWIRE_CUDA(cudaMemsetAsync(to, 0, bytes, use()));
   }
 
-  void encode(const Layout& layout, const FrameValues& values, std::uint64_t key,
-              std::uint64_t step, std::byte* frame) override {
-    const DeviceMemory work = room(cuda::work_bytes(layout));
-    cuda::encode_payload(layout, values, key, step, frame, work.get(), use());
+  void encode(std::span<const Encoding> frames) override {
+    const DeviceMemory work = room(cuda::work_bytes(frames));
+    cuda::encode_payloads(frames, work.get(), use());
   }
-  void decode(const Layout& layout, const std::byte* frame, void* out, DType dtype,
-              bool accumulate) override {
-    const DeviceMemory work = room(cuda::work_bytes(layout));
-    cuda::decode_payload(layout, frame, out, dtype, accumulate, work.get(), use());
+  void decode(std::span<const Decoding> frames) override {
+    const DeviceMemory work = room(cuda::work_bytes(frames));
+    cuda::decode_payloads(frames, work.get(), use());
   }
-  void fold(const Layout& layout, const FrameValues& values, float* out) override {
-    const DeviceMemory work = room(cuda::sum_work_bytes(layout.segments().size()));
-    cuda::fold(layout, values, out, work.get(), use());
+  void fold(std::span<const Folding> sums) override {
+    const DeviceMemory work = room(cuda::sum_work_bytes(sums));
+    cuda::fold(sums, work.get(), use());
   }
   void find_nonzero(std::span<const Stretch> stretches, DType dtype,
                     std::uint32_t* found) override {

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "core/cuda_stream.hpp"
-#include "dispatch/frame_codec.hpp"
+#include "dispatch/frame_work.hpp"
 #include "dispatch/stretch.hpp"
 
 #include <memory>
@@ -50,13 +50,10 @@ public:
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0; // on the device
   virtual void zero(void* to, std::size_t bytes) = 0;
 
-  // As cuda::encode_payload and cuda::decode_payload: `frame` has layout.frame_bytes(), its first
-  // eight bytes become the number of blocks that were not finite. Payloads must have been checked.
-  virtual void encode(const Layout& layout, const FrameValues& values, std::uint64_t key,
-                      std::uint64_t step, std::byte* frame) = 0;
-  virtual void decode(const Layout& layout, const std::byte* frame, void* out, DType dtype,
-                      bool accumulate) = 0;
-  virtual void fold(const Layout& layout, const FrameValues& values, float* out) = 0;
+  // As cuda::encode_payloads and cuda::decode_payloads: payloads must have been checked.
+  virtual void encode(std::span<const Encoding> frames) = 0;
+  virtual void decode(std::span<const Decoding> frames) = 0;
+  virtual void fold(std::span<const Folding> sums) = 0;
   // found[i] = whether stretch i has a value that is not zero, for zeroed `found`.
   virtual void find_nonzero(std::span<const Stretch> stretches, DType dtype,
                             std::uint32_t* found) = 0;

@@ -3,14 +3,26 @@
 #include "dispatch/frame_steps.hpp"
 #include "ring/windows.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace thinwire {
+namespace {
+
+// At a time: their working memory is bounded, and frames leave before all of a stage are encoded.
+constexpr std::size_t kMostTogether = 64;
+
+template <class Work, class Fn> void in_parts(std::vector<Work>& work, Fn give) {
+  for (std::size_t at = 0; at < work.size(); at += kMostTogether)
+    give(std::span(work).subspan(at, std::min(kMostTogether, work.size() - at)));
+}
+
+} // namespace
 
 void DeviceFrames::after_all(std::function<void()> then) {
   under_way_.push_back({device_.mark(), std::move(then)});
   has_unmarked_ = false;
-  unmarked_.clear();
 }
 
 Device& DeviceFrames::queue() {
@@ -31,10 +43,83 @@ void DeviceFrames::advance() {
   }
 }
 
+void DeviceFrames::flush() {
+  DeviceBatch batch = std::exchange(batch_, {});
+  for (DeviceBatch::Stage& stage : batch.stages()) {
+    in_parts(stage.folds, [this](std::span<const Folding> some) { fold(some); });
+    in_parts(stage.decodes, [this](std::span<const Decoding> some) { decode(some); });
+    in_parts(stage.encodes, [this](std::span<FrameInMaking> some) { encode(some); });
+    for (const std::function<void()>& task : stage.tasks)
+      task();
+  }
+  if (has_unmarked_)
+    after_all([] {});
+  if (!under_way_.empty()) { // or all that refers to it is done
+    std::vector<BlockRef>& last = under_way_.back().refers_to;
+    last.insert(last.end(), unmarked_.begin(), unmarked_.end());
+  }
+  unmarked_.clear();
+}
+
+void DeviceFrames::fold(std::span<const Folding> sums) {
+  const Stopwatch stopwatch(outcome_.costs.add);
+  queue().fold(sums);
+}
+
+void DeviceFrames::decode(std::span<const Decoding> frames) {
+  const auto added = static_cast<std::size_t>(std::count_if(
+      frames.begin(), frames.end(), [](const Decoding& frame) { return frame.accumulate; }));
+  const DividedStopwatch stopwatch(outcome_.costs.add, added, outcome_.costs.decode,
+                                   frames.size() - added);
+  queue().decode(frames);
+}
+
+// What lies in windows stays on the device, but for what was not finite there, which comes to the
+// host together. The frames do not wait for later work.
+void DeviceFrames::encode(std::span<FrameInMaking> frames) {
+  const auto results = static_cast<std::size_t>(std::count_if(
+      frames.begin(), frames.end(), [](const auto& frame) { return frame.header.phase == kDown; }));
+  const DividedStopwatch stopwatch(outcome_.costs.result, results, outcome_.costs.encode,
+                                   frames.size() - results);
+  const auto in_windows = static_cast<std::size_t>(
+      std::count_if(frames.begin(), frames.end(), [](const auto& frame) { return frame.place; }));
+  const std::size_t bytes = in_windows * sizeof(std::uint64_t);
+  std::optional<DeviceMemory> counts;
+  BlockRef told;
+  if (in_windows != 0) {
+    counts.emplace(device_, bytes);
+    told = take(bytes);
+  }
+  std::vector<Encoding> encodings;
+  std::size_t next = 0;
+  for (FrameInMaking& frame : frames) {
+    if (frame.place) {
+      frame.block = told;
+      frame.count = std::exchange(next, next + sizeof(std::uint64_t));
+      frame.encoding.nonfinite = count_in(counts->get() + frame.count);
+    }
+    encodings.push_back(frame.encoding);
+  }
+  queue().encode(encodings);
+  for (FrameInMaking& frame : frames)
+    if (!frame.place) {
+      const std::size_t whole = frame_bytes(frame.header);
+      frame.block = take(whole);
+      queue().copy_to_host(frame.block->data, frame.encoding.frame, whole);
+    }
+  if (in_windows != 0)
+    queue().copy_to_host(told->data, counts->get(), bytes);
+  after_all([this, made = std::vector(frames.begin(), frames.end())] {
+    for (const FrameInMaking& frame : made)
+      finish(frame);
+  });
+}
+
 // What is queued refers to memory that is given back. It waits for nothing, so it is soon done.
 void DeviceFrames::release() {
   if (has_unmarked_ || !under_way_.empty())
     device_.settle();
+  batch_ = {};
   under_way_.clear();
   unmarked_.clear();
   sums_.clear();
@@ -91,37 +176,47 @@ BlockRef DeviceFrames::take_place(std::size_t i, std::uint8_t phase, std::size_t
 // this operation's, it could wait for ever.
 bool DeviceFrames::has_room() const { return *in_window_ == 0 || windows().is_roomy(device_); }
 
+// What lies in the window costs its reader no memory, and a launch does much at a time. With a
+// slice of its own a rank only waits for others.
+std::size_t DeviceFrames::bytes_ahead(std::size_t i) const {
+  const int owner = slice(i).role.up;
+  const bool is_in_window =
+      owner < 0 || (is_any_payload_valid(slice(i).layout) && windows().is_open_to(owner, device_));
+  return std::max(TreeFrames::bytes_ahead(i), is_in_window ? windows().bytes_ahead() : 0);
+}
+
 // Encodes, and decodes the frame into `result` if there is one. What lies in a window is sent
 // without being copied, when it is whole: no queue ever waits for another rank's.
-void DeviceFrames::make(std::size_t i, FrameHeader head, const Layout& layout,
-                        const FrameValues& values, const std::optional<Target>& result) {
+void DeviceFrames::make(std::size_t i, FrameHeader head, const Layout& layout, Encodable values,
+                        const std::optional<Target>& result) {
+  const FrameValues& view = batch_.keep(std::move(values));
   BlockRef place;
   if (is_any_payload_valid(layout))
     place = take_place(i, head.phase, layout.payload_bytes());
-  std::optional<DeviceMemory> own;
-  if (!place)
-    own.emplace(device_, layout.frame_bytes());
-  std::byte* frame = place ? place->data : own->get();
-  const std::size_t bytes = place ? sizeof(std::uint64_t) : layout.frame_bytes(); // to the host
-  BlockRef block = take(bytes);
-  queue().encode(layout, values, values_.rounding_key(i), values_.call().step, frame);
-  queue().copy_to_host(block->data, frame, bytes);
-  FrameHeader whole = complete_header(layout, head, values.dtype, false);
+  std::byte* frame = place ? place->data : batch_.keep(DeviceMemory(device_, layout.frame_bytes()));
+  FrameHeader whole = complete_header(layout, head, view.dtype, false);
   whole.param = head.param;
-  in_making_ += bytes;
-  after_all([this, i, whole, bytes, block, place] {
-    in_making_ -= bytes;
-    std::uint64_t nonfinite;
-    std::memcpy(&nonfinite, block->data, sizeof nonfinite);
-    FrameHeader sent = whole;
-    sent.flags = nonfinite != 0 ? std::uint32_t{kFlagNonfinite} : 0;
-    made(i, place ? windows().frame(device_, sent, place)
-                  : Outgoing{sent, block->data + kHeaderBytes, block});
-  });
-  if (result) { // the frame does not wait for it
-    queue().decode(layout, frame, result->out, result->dtype, result->accumulate);
-    after_all([] {});
-  }
+  if (!place)
+    in_making_ += layout.frame_bytes();
+  const Encoding encoding{&layout, view,           values_.rounding_key(i), values_.call().step,
+                          frame,   count_in(frame)};
+  batch_.next(i).encodes.push_back({encoding, i, whole, std::move(place)});
+  if (result)
+    batch_.next(i).decodes.push_back(
+        {&layout, frame, result->out, result->dtype, result->accumulate});
+}
+
+// Hands on a frame that is whole.
+void DeviceFrames::finish(const FrameInMaking& frame) {
+  const auto& [encoding, i, header, place, block, count] = frame;
+  if (!place)
+    in_making_ -= frame_bytes(header);
+  std::uint64_t nonfinite;
+  std::memcpy(&nonfinite, block->data + count, sizeof nonfinite);
+  FrameHeader sent = header;
+  sent.flags = nonfinite != 0 ? std::uint32_t{kFlagNonfinite} : 0;
+  made(i, place ? windows().frame(device_, sent, place)
+                : Outgoing{sent, block->data + kHeaderBytes, block});
 }
 
 // The frame, held, where the device can read it.
@@ -130,22 +225,25 @@ Received DeviceFrames::fetch(Received frame) {
                                     : hold(std::move(frame), pool());
 }
 
-// `held` stays until the device has read it.
-void DeviceFrames::decode(const Layout& layout, const Received& held, const Target& target) {
+// Where the device can read the frame, which is safe to decode. `held` stays until it has.
+const std::byte* DeviceFrames::on_device(const Layout& layout, const Received& held) {
   unmarked_.push_back(held.keep);
   if (is_in_window(held.header)) {
     check_header(layout, values_.as_planned(whole_header(held.header, held.payload)));
     if (!is_any_payload_valid(layout))
       corrupt_frame("what is to be looked at before it is decoded must not lie in a window");
-    const std::byte* frame = windows().frame_of(held, where_.device);
-    queue().decode(layout, frame, target.out, target.dtype, target.accumulate);
-  } else {
-    check_payload(layout, values_.as_planned(held.header), held.payload);
-    const DeviceMemory frame(device_, layout.frame_bytes());
-    queue().copy_to_device(frame.get() + kHeaderBytes, held.payload, held.header.payload_bytes);
-    queue().decode(layout, frame.get(), target.out, target.dtype, target.accumulate);
+    return windows().frame_of(held, where_.device);
   }
-  after_all([keep = held.keep] {});
+  check_payload(layout, values_.as_planned(held.header), held.payload);
+  std::byte* frame = batch_.keep(DeviceMemory(device_, layout.frame_bytes()));
+  queue().copy_to_device(frame + kHeaderBytes, held.payload, held.header.payload_bytes);
+  return frame;
+}
+
+void DeviceFrames::decode(std::size_t i, const Layout& layout, const Received& held,
+                          const Target& target) {
+  batch_.next(i).decodes.push_back(
+      {&layout, on_device(layout, held), target.out, target.dtype, target.accumulate});
 }
 
 void DeviceFrames::make_own(std::size_t i, FrameHeader head) {
@@ -153,7 +251,7 @@ void DeviceFrames::make_own(std::size_t i, FrameHeader head) {
   if (slice(i).role.up_exact)
     make_partial(i, head);
   else
-    make(i, head, slice(i).layout, values_.own(i).view, std::nullopt);
+    make(i, head, slice(i).layout, values_.own(i), std::nullopt);
 }
 
 float* DeviceFrames::sum(std::size_t i) {
@@ -170,36 +268,69 @@ float* DeviceFrames::begin_sum(std::size_t i) {
     sum.memory.emplace(device_, slice(i).count * sizeof(float));
     sum.values = reinterpret_cast<float*>(sum.memory->get());
   }
-  queue().fold(slice(i).layout, values_.own(i).view, sum.values);
+  batch_.next(i).folds.push_back({&slice(i).layout, batch_.keep(values_.own(i)), sum.values});
   return sum.values;
 }
 
 void DeviceFrames::add(std::size_t i, Received frame) {
   const Stopwatch stopwatch(outcome_.costs.add);
   const Received held = fetch(std::move(frame));
-  const Target target{sum(i), DType::fp32, /*accumulate=*/true};
   const Layout& layout = slice(i).layout;
+  if (is_added_by_encoding(i)) {
+    sums_[i].addend = on_device(layout, held) + kHeaderBytes;
+    return;
+  }
+  const Target target{sum(i), DType::fp32, /*accumulate=*/true};
   if (whole_header(held.header, held.payload).payload_bytes == layout.payload_bytes())
-    decode(layout, held, target);
+    decode(i, layout, held, target);
   else
-    decode(values_.exact_layout(i), held, target);
+    decode(i, batch_.keep(values_.exact_layout(i)), held, target);
+}
+
+// Raw values of the only other rank take the place of a residual, which raw values do not have. The
+// sum needs no memory of its own then.
+bool DeviceFrames::is_added_by_encoding(std::size_t i) const {
+  const Role& role = slice(i).role;
+  return values_.travels_raw(i) && role.up_from.size() == 1 && !role.up_exact;
+}
+
+// What is encoded as the sum.
+Encodable DeviceFrames::total(std::size_t i) {
+  if (sums_[i].addend == nullptr)
+    return values_.sum(i, sum(i));
+  Encodable total = values_.own(i);
+  total.view.held = {};
+  total.residual_in = {const_cast<std::byte*>(sums_[i].addend)}; // only read
+  total.view.residual_in = total.residual_in;
+  total.view.residual_dtype = DType::fp32;
+  return total;
+}
+
+void DeviceFrames::drop_sum(std::size_t i) {
+  Sum dropped = std::exchange(sums_[i], {});
+  if (dropped.memory)
+    batch_.keep(std::move(*dropped.memory));
 }
 
 void DeviceFrames::make_partial(std::size_t i, FrameHeader head) {
-  const float* total = sum(i);
   if (slice(i).role.up_exact) {
+    Encodable exact;
+    exact.view = {.x = sum(i), .dtype = DType::fp32};
     settle_residuals(i);
-    make(i, head, values_.exact_layout(i), {.x = total, .dtype = DType::fp32}, std::nullopt);
+    make(i, head, batch_.keep(values_.exact_layout(i)), std::move(exact), std::nullopt);
   } else {
-    make(i, head, slice(i).layout, values_.sum(i, total).view, std::nullopt);
+    make(i, head, slice(i).layout, total(i), std::nullopt);
   }
   drop_sum(i);
 }
 
 void DeviceFrames::make_result(std::size_t i, FrameHeader head) {
   const Stopwatch stopwatch(outcome_.costs.result);
-  const Target output{values_.output(i), plan().dtype, /*accumulate=*/false};
-  make(i, head, slice(i).layout, values_.sum(i, sum(i)).view, output);
+  const bool is_there = values_.travels_raw(i) && !is_added_by_encoding(i); // the sum is the result
+  std::optional<Target> output;
+  if (!is_there)
+    output = {values_.output(i), plan().dtype, /*accumulate=*/false};
+  make(i, head, slice(i).layout, total(i), output);
   if (values_.call().sample == slice(i).id && plan().dtype == DType::fp32 &&
       !values_.travels_raw(i))
     sample_error(i);
@@ -209,7 +340,7 @@ void DeviceFrames::make_result(std::size_t i, FrameHeader head) {
 void DeviceFrames::store(std::size_t i, Received& frame) {
   const Stopwatch stopwatch(outcome_.costs.decode);
   frame = fetch(std::move(frame));
-  decode(slice(i).layout, frame, {values_.output(i), plan().dtype, /*accumulate=*/false});
+  decode(i, slice(i).layout, frame, {values_.output(i), plan().dtype, /*accumulate=*/false});
 }
 
 // What lies in another rank's window goes on through this one's.
@@ -234,22 +365,26 @@ void DeviceFrames::forward(std::size_t i, Received frame) {
 void DeviceFrames::sample_error(std::size_t i) {
   const std::size_t count = slice(i).count, bytes = count * sizeof(float);
   const BlockRef sum = take(bytes), decoded = take(bytes);
-  queue().copy_to_host(sum->data, sums_[i].values, bytes);
-  queue().copy_to_host(decoded->data, values_.output(i), bytes);
-  after_all([this, count, sum, decoded] {
-    outcome_.add_sample(reinterpret_cast<const float*>(sum->data),
-                        reinterpret_cast<const float*>(decoded->data), count);
+  batch_.next(i).tasks.push_back([=, this, values = sums_[i].values] {
+    queue().copy_to_host(sum->data, values, bytes);
+    queue().copy_to_host(decoded->data, values_.output(i), bytes);
+    after_all([=, this] {
+      outcome_.add_sample(reinterpret_cast<const float*>(sum->data),
+                          reinterpret_cast<const float*>(decoded->data), count);
+    });
   });
 }
 
 // An exact partial sum leaves nothing behind, but for what a held segment keeps.
 void DeviceFrames::settle_residuals(std::size_t i) {
-  for (const SliceValues::Settled& part : values_.settled(i)) {
-    if (part.from == nullptr)
-      queue().zero(part.to, part.bytes);
-    else
-      queue().copy(part.to, part.from, part.bytes);
-  }
+  batch_.next(i).tasks.push_back([this, parts = values_.settled(i)] {
+    for (const SliceValues::Settled& part : parts) {
+      if (part.from == nullptr)
+        queue().zero(part.to, part.bytes);
+      else
+        queue().copy(part.to, part.from, part.bytes);
+    }
+  });
 }
 
 } // namespace thinwire

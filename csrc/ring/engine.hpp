@@ -24,7 +24,7 @@ struct EngineOptions {
   double timeout = 30; // seconds of a peer's silence
   NetworkOptions network;
   // Of a device's memory, for peers of this host to read. 0: none, frames travel over the host.
-  std::size_t window_bytes = std::size_t{32} << 20;
+  std::size_t window_bytes = std::size_t{64} << 20;
 };
 
 struct PeerStats {

@@ -85,6 +85,26 @@ private:
   Clock::time_point begin_;
 };
 
+// Divides the time of a scope between two totals, in proportion to what was done for each.
+class DividedStopwatch {
+public:
+  DividedStopwatch(double& first, std::size_t done, double& second, std::size_t done_for_second)
+      : first_(first), second_(second),
+        share_(static_cast<double>(done) / static_cast<double>(done + done_for_second)) {}
+  ~DividedStopwatch() {
+    const double seconds = to_seconds(Clock::now() - begin_);
+    first_ += share_ * seconds;
+    second_ += (1 - share_) * seconds;
+  }
+  DividedStopwatch(const DividedStopwatch&) = delete;
+  DividedStopwatch& operator=(const DividedStopwatch&) = delete;
+
+private:
+  double &first_, &second_;
+  const double share_;
+  const Clock::time_point begin_ = Clock::now();
+};
+
 struct Outcome {
   std::optional<Failure> failure; // the operation came to no end
   std::vector<SliceFailure> slices;

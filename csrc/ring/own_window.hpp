@@ -28,7 +28,7 @@ public:
   // read.
   BlockRef take(std::size_t payload_bytes, std::shared_ptr<std::size_t> in_use);
   // Whether there is room for sums, besides what a rank has of its own.
-  bool is_roomy() const { return used_ <= bytes_ / 4 * 3; }
+  bool is_roomy() const { return used_ <= bytes_ / 5 * 3; }
   // The frame whose payload was encoded there.
   Outgoing frame(FrameHeader header, BlockRef place);
   void sent(int peer, const WindowPlace& place);

@@ -57,7 +57,12 @@ public:
 
   // Whether there is room for more of this rank's own.
   virtual bool has_room() const { return true; }
+  // How much a rank may have sent, slice i with it, before the first result is back: enough for
+  // long fat links.
+  virtual std::size_t bytes_ahead(std::size_t) const { return std::size_t{8} << 20; }
   virtual void advance() {}
+  // Begins what was asked for.
+  virtual void flush() {}
   virtual std::size_t bytes_in_making() const { return 0; }
   // Whether nothing is under way that advance() has to see the end of.
   virtual bool is_settled() const { return true; }

@@ -13,9 +13,7 @@
 namespace thinwire {
 namespace {
 
-// Bytes a rank may send before the first result must be back: enough for long fat links.
-constexpr std::size_t kWindowBytes = std::size_t{8} << 20;
-constexpr std::uint32_t kLeastWindow = 4; // rounds
+constexpr std::uint32_t kLeastAhead = 4; // rounds
 // Frames are made when the link is about to need them, so that they do not wait in memory.
 constexpr std::size_t kMostBacklog = std::size_t{1} << 18;
 
@@ -54,10 +52,9 @@ TreeOperation::TreeOperation(OperationKey key, std::uint32_t id,
       tasks_(plan_->slices.size()) {
   for (Task& task : tasks_)
     task.weight = weight_;
-  std::size_t frame = 1;
   for (const PlannedSlice& slice : plan_->slices)
-    frame = std::max(frame, plan_->verbatim ? slice.count : slice.layout.payload_bytes());
-  window_ = std::max(kLeastWindow, static_cast<std::uint32_t>(kWindowBytes / frame));
+    payload_bytes_ =
+        std::max(payload_bytes_, plan_->verbatim ? slice.count : slice.layout.payload_bytes());
   if (plan_->travel == Travel::down)
     readiness_.emplace(*plan_);
 }
@@ -96,9 +93,14 @@ void TreeOperation::tell_ready(const std::vector<Readiness::Notice>& notices,
 
 void TreeOperation::advance() {
   frames_->advance();
+  start_tasks();
+  frames_->flush();
+}
+
+void TreeOperation::start_tasks() {
   for (; skip_done(), to_start_ < tasks_.size(); ++to_start_) {
     const PlannedSlice& slice = plan_->slices[to_start_];
-    if (!is_released(slice)) {
+    if (!is_released(to_start_)) {
       is_held_up_ = true;
       return;
     }
@@ -111,10 +113,13 @@ void TreeOperation::advance() {
 }
 
 // Whether the others are far enough.
-bool TreeOperation::is_released(const PlannedSlice& slice) const {
+bool TreeOperation::is_released(std::size_t i) const {
+  const PlannedSlice& slice = plan_->slices[i];
+  const std::size_t ahead =
+      std::max<std::size_t>(kLeastAhead, frames_->bytes_ahead(i) / payload_bytes_);
   if (plan_->travel != Travel::down)
-    return slice.round < plan_->slices[oldest_].round + window_;
-  return slice.role.down_from >= 0 || slice.round < window_ || readiness_->is_ready(slice.owner);
+    return slice.round < plan_->slices[oldest_].round + ahead;
+  return slice.role.down_from >= 0 || slice.round < ahead || readiness_->is_ready(slice.owner);
 }
 
 bool TreeOperation::has_room(const PlannedSlice& slice) const {

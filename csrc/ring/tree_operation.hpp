@@ -42,8 +42,9 @@ private:
 
   void take_made(std::size_t i, Outgoing frame) override;
   void take_forwarded(std::size_t i, Outgoing frame) override { distribute(i, frame); }
+  void start_tasks();
   void skip_done();
-  bool is_released(const PlannedSlice& slice) const;
+  bool is_released(std::size_t i) const;
   bool has_room(const PlannedSlice& slice) const;
   void tell_ready(const std::vector<Readiness::Notice>& notices, std::uint32_t culprit);
   void start_task(std::size_t i);
@@ -72,7 +73,7 @@ private:
   std::size_t done_ = 0;
   bool is_held_up_ = false;            // the next task may not start before others' frames come
   std::uint32_t last_culprit_ = 0;     // whom the last frame that came had waited for
-  std::uint32_t window_ = 0;           // rounds that may be under way
+  std::size_t payload_bytes_ = 1;      // of the greatest frame
   std::optional<Readiness> readiness_; // where values only travel down
 };
 

@@ -68,6 +68,11 @@ bool Windows::is_roomy(const Device& device) const {
   return window == nullptr || window->is_roomy();
 }
 
+bool Windows::is_open_to(int peer, const Device& device) const {
+  const OwnWindow* window = find(device);
+  return window != nullptr && window->is_open_to(peer);
+}
+
 Outgoing Windows::frame(const Device& device, const FrameHeader& header, BlockRef place) {
   return find(device)->frame(header, std::move(place));
 }

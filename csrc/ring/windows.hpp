@@ -37,6 +37,11 @@ public:
                 std::size_t payload_bytes, std::shared_ptr<std::size_t> in_use);
   // Whether more should be put there than has to be.
   bool is_roomy(const Device& device) const;
+  // Whether the peer reads what this device's memory holds for it.
+  bool is_open_to(int peer, const Device& device) const;
+  // How much an operation may put there for a peer before the first result is back. The rest has
+  // room for the results that go with it.
+  std::size_t bytes_ahead() const { return bytes_ / 8 * 3; }
   // The frame whose payload was encoded there.
   Outgoing frame(const Device& device, const FrameHeader& header, BlockRef place);
   // Before it is sent to a peer.

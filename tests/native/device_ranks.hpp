@@ -221,6 +221,10 @@ inline std::vector<Parameter> every_codec() {
   return found;
 }
 
+inline std::vector<Parameter> raw_only() {
+  return {{20000, CodecSpec::make("raw"), /*keeps=*/false}};
+}
+
 inline std::vector<Parameter> int8_only() { return {{9001, CodecSpec::make("int8")}}; }
 
 } // namespace device_ranks

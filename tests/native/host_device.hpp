@@ -3,12 +3,11 @@
 // wrong values.
 #pragma once
 
+#include "check.hpp"
 #include "data.hpp"
-#include "host_warp.hpp"
 
 #include "core/error.hpp"
 #include "core/float_env.hpp"
-#include "dispatch/warp_sums.hpp"
 #include "ring/device.hpp"
 
 #include <atomic>
@@ -104,6 +103,11 @@ public:
     }
     changed_.notify_all();
   }
+  // How often it was given work of a kind.
+  struct Launches {
+    std::atomic<int> encode = 0, decode = 0, fold = 0;
+  };
+  const Launches& launches() const { return launches_; }
   // Copies that still read or write memory of the host.
   int host_copies() const { return host_copies_; }
   // Whether `ready()` has passed.
@@ -180,44 +184,11 @@ public:
     call([=] { std::memset(behind(to), 0, bytes); });
   }
 
-  void encode(const thinwire::Layout& layout, const thinwire::FrameValues& values,
-              std::uint64_t key, std::uint64_t step, std::byte* frame) override {
-    call([=, v = Values(values)] {
-      data::Memory work(thinwire::lane::work_bytes(layout));
-      Launcher launcher(3, false);
-      thinwire::lane::encode_payload(launcher, layout, v.view(), key, step, behind(frame),
-                                     work.span().data());
-    });
-  }
-  void decode(const thinwire::Layout& layout, const std::byte* frame, void* out,
-              thinwire::DType dtype, bool accumulate) override {
-    call([=, this] {
-      data::Memory work(thinwire::lane::work_bytes(layout));
-      Launcher launcher(3, true);
-      const auto* from = static_cast<const std::byte*>(readable(frame));
-      thinwire::lane::decode_payload(launcher, layout, from, behind(out), dtype, accumulate,
-                                     work.span().data());
-    });
-  }
-  void fold(const thinwire::Layout& layout, const thinwire::FrameValues& values,
-            float* out) override {
-    call([=, v = Values(values)] {
-      Launcher launcher(3, false);
-      data::Memory work(thinwire::lane::sum_work_bytes(layout.segments().size()));
-      thinwire::lane::fold(launcher, layout, v.view(), behind(out), work.span().data());
-    });
-  }
+  void encode(std::span<const thinwire::Encoding> frames) override;
+  void decode(std::span<const thinwire::Decoding> frames) override;
+  void fold(std::span<const thinwire::Folding> sums) override;
   void find_nonzero(std::span<const thinwire::Stretch> stretches, thinwire::DType dtype,
-                    std::uint32_t* found) override {
-    std::vector<thinwire::Stretch> real;
-    for (const thinwire::Stretch& stretch : stretches)
-      real.push_back({behind(stretch.values), stretch.count});
-    call([=] {
-      Launcher launcher(3, true);
-      data::Memory work(thinwire::lane::sum_work_bytes(real.size()));
-      thinwire::lane::find_nonzero(launcher, real, dtype, behind(found), work.span().data());
-    });
-  }
+                    std::uint32_t* found) override;
 
   Mark mark() override {
     count_call();
@@ -239,33 +210,6 @@ public:
   }
 
 private:
-  // What an encoder is told, with lists of its own.
-  class Values {
-  public:
-    explicit Values(const thinwire::FrameValues& values)
-        : in_(values.residual_in.begin(), values.residual_in.end()),
-          out_(values.residual_out.begin(), values.residual_out.end()),
-          held_(values.held.begin(), values.held.end()), view_(values) {
-      view_.x = behind(view_.x);
-      for (void*& residual : in_)
-        residual = behind(residual);
-      for (void*& residual : out_)
-        residual = behind(residual);
-    }
-    thinwire::FrameValues view() const {
-      thinwire::FrameValues view = view_;
-      view.residual_in = in_;
-      view.residual_out = out_;
-      view.held = held_;
-      return view;
-    }
-
-  private:
-    std::vector<void*> in_, out_;
-    std::vector<std::uint8_t> held_;
-    thinwire::FrameValues view_;
-  };
-
   struct Opened {
     std::string handle;
     std::size_t bytes;
@@ -336,6 +280,7 @@ private:
   std::atomic<bool> is_ready_ = true;
   std::atomic<Mark> passed_ = 0;
   std::atomic<int> host_copies_ = 0;
+  Launches launches_;
   Mark marks_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -106,8 +106,8 @@ private:
 
 // Compiled once, in host_warp.cpp.
 namespace thinwire::lane {
-extern template void encode_payload(emulation::Launcher&, const Layout&, const FrameValues&,
-                                    std::uint64_t, std::uint64_t, std::byte*, std::byte*);
+extern template void encode_payloads(emulation::Launcher&, std::span<const Encoding>, std::byte*);
+extern template void decode_payloads(emulation::Launcher&, std::span<const Decoding>, std::byte*);
 extern template void decode_payloads(emulation::Launcher&, const Layout&,
                                      std::span<const std::byte* const>, void*, DType, bool,
                                      std::byte*);

@@ -57,11 +57,37 @@ TEST(values_of_other_types_and_kinds) {
 
 TEST(values_that_travel_raw) {
   for (Algorithm algorithm : {Algorithm::direct, Algorithm::ring})
-    check_case({.parameters = {{20000, CodecSpec::make("raw"), false}}, .algorithm = algorithm});
+    for (int ranks : {1, 2, 3}) {
+      check::context = std::string(name(algorithm)) + " ranks=" + std::to_string(ranks);
+      check_case({.parameters = raw_only(), .ranks = ranks, .algorithm = algorithm});
+    }
+  check_case({.parameters = raw_only(),
+              .ranks = 4,
+              .algorithm = Algorithm::hierarchical,
+              .sites = {0, 0, 1, 1}});
 }
 
 TEST(more_slices_than_the_window_holds) {
   check_case({.parameters = {{200000, CodecSpec::make("int4")}}, .ranks = 2, .slice_values = 64});
+}
+
+TEST(many_slices_take_few_launches) {
+  const Case c{.parameters = int8_only(), .ranks = 1, .slice_values = 100};
+  check_case(c);
+  const Result found = run(c, {true}, 1);
+  const auto slices = static_cast<int>(found.ranks[0]->plan()->slices.size());
+  CHECK(slices > 80);
+  const emulation::Device::Launches& launches = found.ranks[0]->device->launches();
+  for (int each : {launches.fold.load(), launches.encode.load(), launches.decode.load()})
+    CHECK(each == 2); // of at most 64 slices
+}
+
+TEST(raw_values_of_one_other_rank_are_added_where_the_sum_is_encoded) {
+  for (int ranks : {2, 3}) {
+    const Case c{.parameters = raw_only(), .ranks = ranks};
+    const Result found = run(c, std::vector<bool>(static_cast<std::size_t>(ranks), true), 1);
+    CHECK((found.ranks[0]->device->launches().fold == 0) == (ranks == 2));
+  }
 }
 
 TEST(values_are_not_touched_before_they_are_ready) {
@@ -83,40 +109,41 @@ TEST(values_are_not_touched_before_they_are_ready) {
 
 TEST(a_device_that_fails_ends_the_operation_everywhere) {
   int failed = 0;
-  for (int calls : {0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144}) {
+  for (int calls : {0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 21, 34, 55, 89}) {
     check::context = std::to_string(calls) + " calls";
     const Case c{.parameters = every_codec(), .ranks = 2};
     Group group(2, LinkKind::inproc);
     const Workers ranks = workers_of(c, {true, true});
     ranks[1]->device->fail_after(calls);
     const auto other = submit(group, *ranks[0], 0, 0), mine = submit(group, *ranks[1], 1, 0);
-    const std::string error = error_of(mine);
+    const std::string error = error_of(mine), heard = error_of(other);
     CHECK(error.empty() || error == "the device of the test failed");
     if (error.empty())
       continue;
     ++failed;
-    CHECK(mine->outcome().failure->number == ErrorNumber::cuda);
-    const std::string heard = error_of(other); // it may have been done before
+    CHECK(mine->outcome().failure->number == ErrorNumber::cuda); // the other may have been done
     CHECK(heard.empty() || heard == "rank 1 gave up: the device of the test failed");
   }
   CHECK(failed > 6);
 }
 
 TEST(weights_that_do_not_add_up_are_told_instead_of_values) {
-  const Case c{.parameters = int8_only(), .ranks = 2};
-  Group group(2, LinkKind::inproc);
-  const Workers ranks = workers_of(c, {true, true});
-  std::vector<Collectives::Work> works;
-  for (int rank : {0, 1}) {
-    Worker& mine = *ranks[static_cast<std::size_t>(rank)];
-    TreeValues values = mine.values(0);
-    values.weight = 0.75;
-    works.push_back(group.at(rank).collectives.run_plan(call(1, nullptr, nullptr), mine.plan(),
-                                                        std::move(values)));
-  }
-  for (const Collectives::Work& work : works) {
-    CHECK(error_of(work).empty());
-    CHECK(work->outcome().slices.size() == ranks[0]->plan()->slices.size());
+  for (const auto& parameters : {int8_only(), raw_only()}) {
+    const Case c{.parameters = parameters, .ranks = 2};
+    Group group(2, LinkKind::inproc);
+    const Workers ranks = workers_of(c, {true, true});
+    std::vector<Collectives::Work> works;
+    for (int rank : {0, 1}) {
+      Worker& mine = *ranks[static_cast<std::size_t>(rank)];
+      TreeValues values = mine.values(0);
+      values.weight = 0.75;
+      works.push_back(group.at(rank).collectives.run_plan(call(1, nullptr, nullptr), mine.plan(),
+                                                          std::move(values)));
+    }
+    for (const Collectives::Work& work : works) {
+      CHECK(error_of(work).empty());
+      CHECK(work->outcome().slices.size() == ranks[0]->plan()->slices.size());
+    }
   }
 }
 

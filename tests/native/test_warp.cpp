@@ -34,6 +34,24 @@ TEST(frames_decoded_together_give_the_bits_of_one_after_another) {
     }
 }
 
+TEST(frames_of_several_layouts_in_the_same_launches) {
+  std::uint64_t seed = 0;
+  for (std::size_t frames : {2u, 7u, 200u}) { // few, and more than parameters have room for
+    std::vector<Layout> layouts;
+    std::vector<Case> cases;
+    for (std::size_t i = 0; i < frames; ++i) {
+      const std::vector<CodecSpec> specs = data::every_spec();
+      const CodecSpec &first = specs[seed % specs.size()],
+                      &second = specs[(seed + 1) % specs.size()];
+      layouts.push_back(Layout({{100 + 37 * i % 1500, first}, {i % 3 * 300, second}}, 7));
+      ++seed;
+      cases.push_back(case_of(data::kKinds[seed % std::size(data::kKinds)], seed));
+    }
+    check::context = std::to_string(frames) + " frames";
+    check_together(layouts, cases);
+  }
+}
+
 // A scale has too few bits to show how its sum was made.
 TEST(sum16_adds_in_the_written_order) {
   data::Random random(1);

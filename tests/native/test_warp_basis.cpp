@@ -60,6 +60,21 @@ TEST(frames_along_a_basis_have_the_bits_of_the_cpu) {
   }
 }
 
+TEST(frames_along_several_bases_in_the_same_launches) {
+  std::vector<std::unique_ptr<Vectors>> vectors;
+  std::vector<Layout> layouts;
+  std::vector<Case> cases;
+  std::uint64_t seed = 0;
+  for (const CodecSpec& spec : specs())
+    for (const Shape& shape : kShapes) {
+      vectors.push_back(std::make_unique<Vectors>(shape));
+      layouts.push_back(Layout(
+          {{shape.rows * shape.columns, spec, vectors.back()->basis}, {++seed % 700, spec}}, 7));
+      cases.push_back(case_of(data::kKinds[seed % std::size(data::kKinds)], seed));
+    }
+  check_together(layouts, cases);
+}
+
 TEST(every_kind_of_value_along_a_basis) {
   std::uint64_t seed = 0;
   const Shape shape = {67, 20, 9};

@@ -106,7 +106,8 @@ TEST(a_flag_leaves_a_residual_out_of_a_sum) {
     fold(layout, told.view, reinterpret_cast<float*>(expected.data()));
     emulation::Launcher launcher = launcher_of(seed);
     const FloatEnvironment environment;
-    lane::fold(launcher, layout, found.view, reinterpret_cast<float*>(got.data()), bytes(work));
+    const Folding folding{&layout, found.view, reinterpret_cast<float*>(got.data())};
+    lane::fold(launcher, std::span(&folding, 1), bytes(work));
     CHECK(got == expected);
   });
 }

@@ -72,7 +72,8 @@ inline std::size_t emulate_encode(emulation::Launcher launcher, const Layout& la
                                   std::uint64_t key, Memory& frame) {
   Memory work(lane::work_bytes(layout));
   const FloatEnvironment environment;
-  lane::encode_payload(launcher, layout, values, key, header.step, bytes(frame), bytes(work));
+  const Encoding encoding{&layout, values, key, header.step, bytes(frame), count_in(bytes(frame))};
+  lane::encode_payloads(launcher, std::span(&encoding, 1), bytes(work));
   std::uint64_t nonfinite;
   std::memcpy(&nonfinite, frame.data(), sizeof nonfinite);
   finish_frame(layout, header, values.dtype, nonfinite, bytes(frame));
@@ -83,7 +84,8 @@ inline void emulate_decode(emulation::Launcher launcher, const Layout& layout, M
                            Memory& out, DType dtype, bool accumulate) {
   Memory work(lane::work_bytes(layout));
   const FloatEnvironment environment;
-  lane::decode_payload(launcher, layout, bytes(frame), out.data(), dtype, accumulate, bytes(work));
+  const Decoding decoding{&layout, bytes(frame), out.data(), dtype, accumulate};
+  lane::decode_payloads(launcher, std::span(&decoding, 1), bytes(work));
 }
 
 struct Case {
@@ -145,6 +147,53 @@ inline void check_case(const Layout& layout, const Case& c) {
       emulate_decode(launcher_of(c.seed), layout, expected, there, dtype, accumulate);
       CHECK(there == here);
     }
+}
+
+// Frames of several layouts that are encoded, and decoded, by the same launches must have the bits
+// of each alone.
+inline void check_together(const std::vector<Layout>& layouts, const std::vector<Case>& cases) {
+  std::vector<std::unique_ptr<Values>> expected_values, got_values;
+  std::vector<Memory> expected, got, here, there;
+  std::vector<std::uint64_t> expected_counts, counts(layouts.size(), ~std::uint64_t{0});
+  std::vector<Encoding> encodings;
+  std::vector<Decoding> decodings;
+  for (std::size_t i = 0; i < layouts.size(); ++i) {
+    const Layout& layout = layouts[i];
+    const Case& c = cases[i];
+    for (auto* values : {&expected_values, &got_values})
+      values->push_back(
+          std::make_unique<Values>(layout, c.kind, c.dtype, c.residual_dtype, c.keep, c.seed));
+    for (auto* frames : {&expected, &got})
+      frames->emplace_back(layout.frame_bytes());
+    FrameHeader header;
+    header.step = c.seed;
+    expected_counts.push_back(
+        encode_frame(layout, header, expected_values[i]->view, c.seed, expected[i].span()));
+    here.push_back(data::tensor(c.kind, c.dtype, layout.count(), c.seed, skew(c.dtype, c.seed)));
+    there.push_back(here.back());
+    decode_frame(layout, expected[i].span(), here[i].data(), c.dtype, c.seed % 2 != 0);
+  }
+  for (std::size_t i = 0; i < layouts.size(); ++i) {
+    const Case& c = cases[i];
+    encodings.push_back(
+        {&layouts[i], got_values[i]->view, c.seed, c.seed, bytes(got[i]), &counts[i]});
+    decodings.push_back({&layouts[i], bytes(got[i]), there[i].data(), c.dtype, c.seed % 2 != 0});
+  }
+  const FloatEnvironment environment;
+  emulation::Launcher launcher = launcher_of(layouts.size());
+  Memory work(lane::work_bytes(std::span<const Encoding>(encodings)));
+  lane::encode_payloads(launcher, std::span<const Encoding>(encodings), bytes(work));
+  CHECK(counts == expected_counts);
+  for (std::size_t i = 0; i < layouts.size(); ++i) {
+    const std::size_t payload = layouts[i].payload_bytes();
+    CHECK(std::memcmp(got[i].data() + kHeaderBytes, expected[i].data() + kHeaderBytes, payload) ==
+          0);
+    CHECK(got_values[i]->same_residuals(*expected_values[i]));
+  }
+  Memory more_work(lane::work_bytes(std::span<const Decoding>(decodings)));
+  lane::decode_payloads(launcher, std::span<const Decoding>(decodings), bytes(more_work));
+  for (std::size_t i = 0; i < layouts.size(); ++i)
+    CHECK(there[i] == here[i]);
 }
 
 // Walks through the choices with numbers that have no common factors.
