@@ -2,8 +2,9 @@
 
 The ranks are processes. A round is one sum in place of fp32 values that travel raw, by the clock of the host,
 from when both are ready to the end on both. For one half each rank must read its own values and the other's
-and write their sum, the other half it must read and write: five halves a rank. The baseline is the time in
-which the device's own copy moves as many bytes.
+and write their sum, the other half it must read and write: five halves a rank. That what is read must first
+be put into memory that can be shared is not counted. The baseline is the time in which the device's own copy
+moves as many bytes; the copy has the device to itself, while kernels of two processes take turns.
 """
 
 from __future__ import annotations

@@ -95,17 +95,22 @@ def test_every_step_runs(gpu: ModuleType, machine: Path, capsys: pytest.CaptureF
     assert table(printed) == {
         "build": ("passed", "by pip"),
         "tests": ("passed", "7 passed, 1 skipped in 0.1s"),
+        "ranks": ("passed", "7 passed, 1 skipped in 0.1s"),
         "memcheck": ("passed", "4 passed"),
         "racecheck": ("passed", "4 passed"),
         "bench": ("passed", "figures: build/gpu/bench.json"),
     }
     assert GPU in printed
     assert gpu.NO_GPU not in printed
-    install, imported, tests, memcheck, racecheck, bench = machine.read_text().splitlines()
+    install, imported, tests, ranks, memcheck, racecheck, bench = machine.read_text().splitlines()
     for option in ("--no-index", "--no-build-isolation", "--no-deps", "CUDA_ARCHITECTURES=native", str(ROOT)):
         assert option in install
     assert "thinwire.__file__" in imported
-    assert tests.endswith("-m pytest -m gpu -q -p no:cacheprovider tests/gpu")
+    assert " tests/gpu --ignore=" in tests
+    for path in gpu.RANKS:
+        assert f"--ignore={path}" in tests
+        assert path in ranks
+        assert (ROOT / path).exists()
     assert "--tool memcheck " in memcheck
     assert "--tool racecheck " in racecheck
     assert all(test in memcheck for test in gpu.SANITIZED)

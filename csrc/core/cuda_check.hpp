@@ -87,6 +87,20 @@ inline void forgive(cudaError_t error) noexcept {
     cudaGetLastError();
 }
 
+// What this thread does in a scope is no business of graphs that other threads capture. CUDA would
+// else take calls that are about no stream at all, as looking at an event, for part of the capture,
+// and end it.
+class BesideCaptures {
+public:
+  BesideCaptures() { forgive(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+  ~BesideCaptures() { forgive(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+  BesideCaptures(const BesideCaptures&) = delete;
+  BesideCaptures& operator=(const BesideCaptures&) = delete;
+
+private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed; // then what it was before
+};
+
 // Makes a device the current one for a scope.
 class DeviceGuard {
 public:

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <mutex>
 
 namespace thinwire::cuda {
 
@@ -20,21 +22,62 @@ inline int device_of(const void* memory, std::size_t alignment, const char* what
   return found.device;
 }
 
-// Device memory that lives in the order of a stream.
+// Memory of a device that keeps up to so many bytes of what was freed: getting them again needs no
+// driver. The default pool keeps nothing.
+class MemoryPool {
+public:
+  MemoryPool(int device, std::uint64_t kept) {
+    cudaMemPoolProps properties = {};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location = {cudaMemLocationTypeDevice, device};
+    THINWIRE_CUDA(cudaMemPoolCreate(&pool_, &properties));
+    try {
+      THINWIRE_CUDA(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &kept));
+    } catch (const CudaError&) {
+      forgive(cudaMemPoolDestroy(pool_));
+      throw;
+    }
+  }
+  ~MemoryPool() { forgive(cudaMemPoolDestroy(pool_)); }
+  MemoryPool(const MemoryPool&) = delete;
+  MemoryPool& operator=(const MemoryPool&) = delete;
+
+  std::byte* allocate(std::size_t bytes, cudaStream_t stream) {
+    void* memory = nullptr;
+    THINWIRE_CUDA(cudaMallocFromPoolAsync(&memory, bytes, pool_, stream));
+    return static_cast<std::byte*>(memory);
+  }
+
+private:
+  cudaMemPool_t pool_ = nullptr;
+};
+
+// Of the current device, for what lives no longer than a call. It lasts until the process ends,
+// when CUDA may be gone already.
+inline MemoryPool& pool_of_calls() {
+  constexpr std::uint64_t kKept = std::uint64_t{64} << 20;
+  static std::mutex mutex;
+  static auto& pools = *new std::map<int, MemoryPool>;
+  int device = 0;
+  THINWIRE_CUDA(cudaGetDevice(&device));
+  const std::lock_guard lock(mutex);
+  return pools.try_emplace(device, device, kKept).first->second;
+}
+
+// Device memory that lives in the order of a stream, which is of the current device.
 class StreamMemory {
 public:
-  StreamMemory(std::size_t bytes, cudaStream_t stream) : stream_(stream) {
-    THINWIRE_CUDA(cudaMallocAsync(&memory_, bytes, stream));
-  }
+  StreamMemory(std::size_t bytes, cudaStream_t stream)
+      : memory_(pool_of_calls().allocate(bytes, stream)), stream_(stream) {}
   ~StreamMemory() { forgive(cudaFreeAsync(memory_, stream_)); }
   StreamMemory(const StreamMemory&) = delete;
   StreamMemory& operator=(const StreamMemory&) = delete;
 
-  std::byte* get() const { return static_cast<std::byte*>(memory_); }
+  std::byte* get() const { return memory_; }
 
 private:
-  void* memory_ = nullptr;
-  cudaStream_t stream_;
+  std::byte* const memory_;
+  const cudaStream_t stream_;
 };
 
 } // namespace thinwire::cuda

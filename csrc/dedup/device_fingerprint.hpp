@@ -31,13 +31,13 @@ public:
   Cutter(Device& device, std::span<const std::byte> data, const Profile& profile, u64 round)
       : device_(device), data_(data), profile_(profile), rule_(profile.average),
         segment_bytes_(kAveragesOfSegment * profile.average),
-        most_positions_(std::min(round, data.size() + 1)),
+        most_positions_(std::min(round + kGroup, data.size() + 1)),
         marks_(device, marks_of(most_positions_)),
         exits_(device, ceil_divided(most_positions_, segment_bytes_)),
         segments_(device, ceil_divided(most_positions_, segment_bytes_)) {}
 
-  // Appends the ends among the positions from `from` to before `known`, at most `round`; a chunk
-  // starts at `start`.
+  // Appends the ends among the positions from `from` to before `known`, at most `round` and a
+  // group; a chunk starts at `start`.
   void cut(u64 from, u64 known, u64 start, Ends& ends) {
     const Segments segments{
         {find(from, known), profile_.min, profile_.average, profile_.max, known},
@@ -117,8 +117,9 @@ Fingerprint fingerprint(Device& device, std::span<const std::byte> data, const P
   Fingerprint found;
   Ends& ends = found.ends;
   const u64 size = data.size();
-  for (u64 from = 0; size != 0 && from <= size; from += round) {
-    const u64 known = std::min(from + round, size + 1);
+  for (u64 from = 0, known; size != 0 && from <= size; from = known) {
+    // Few positions behind a round, such as the end itself, are worth no round of their own.
+    known = size - from < round + kGroup ? size + 1 : from + round;
     const std::size_t hashed = ends.size();
     const u64 start = hashed == 0 ? 0 : static_cast<u64>(ends.back());
     if (cutter)

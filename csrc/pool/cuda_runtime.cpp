@@ -16,11 +16,15 @@ bool fine(cudaError_t error) {
 class Runtime final : public CudaDriver {
 public:
   std::string pin(std::byte* memory, std::size_t bytes) override {
+    const cuda::BesideCaptures beside;
     const cudaError_t error = cudaHostRegister(memory, bytes, cudaHostRegisterPortable);
     return fine(error) ? "" : cudaGetErrorString(error);
   }
 
-  void unpin(std::byte* memory) override { fine(cudaHostUnregister(memory)); }
+  void unpin(std::byte* memory) override {
+    const cuda::BesideCaptures beside;
+    fine(cudaHostUnregister(memory));
+  }
 
   Event record(const DeviceStream& where, Event reused) override {
     try {
@@ -38,6 +42,7 @@ public:
   }
 
   bool passed(Event event) override {
+    const cuda::BesideCaptures beside;
     return fine(cudaEventQuery(static_cast<cudaEvent_t>(event)));
   }
   void wait(Event event) override { fine(cudaEventSynchronize(static_cast<cudaEvent_t>(event))); }

@@ -13,31 +13,6 @@
 namespace thinwire {
 namespace {
 
-// Memory of a device that keeps what was freed: the next slice needs as much.
-class MemoryPool {
-public:
-  explicit MemoryPool(int device) {
-    cudaMemPoolProps properties = {};
-    properties.allocType = cudaMemAllocationTypePinned;
-    properties.location = {cudaMemLocationTypeDevice, device};
-    THINWIRE_CUDA(cudaMemPoolCreate(&pool_, &properties));
-    std::uint64_t kept = std::numeric_limits<std::uint64_t>::max();
-    THINWIRE_CUDA(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &kept));
-  }
-  ~MemoryPool() { cuda::forgive(cudaMemPoolDestroy(pool_)); }
-  MemoryPool(const MemoryPool&) = delete;
-  MemoryPool& operator=(const MemoryPool&) = delete;
-
-  std::byte* allocate(std::size_t bytes, cudaStream_t stream) {
-    void* memory = nullptr;
-    THINWIRE_CUDA(cudaMallocFromPoolAsync(&memory, bytes, pool_, stream));
-    return static_cast<std::byte*>(memory);
-  }
-
-private:
-  cudaMemPool_t pool_ = nullptr;
-};
-
 // Of a priority above that of the model's own work: what it waits for is small.
 class PriorityStream {
 public:
@@ -108,7 +83,8 @@ private:
 class CudaDevice final : public Device {
 public:
   // The device must be the current one.
-  explicit CudaDevice(int index) : index_(index), pool_(index) {}
+  explicit CudaDevice(int index)
+      : index_(index), pool_(index, std::numeric_limits<std::uint64_t>::max()) {}
   ~CudaDevice() override { settle(); }
 
   cuda::Stream stream() const override { return stream_.get(); }
@@ -162,12 +138,16 @@ public:
 
   Mark mark() override { return events_.record(use()); }
   bool passed(Mark mark) override { return events_.passed(mark); }
-  bool passed(void* event) override { return Events::has_passed(static_cast<cudaEvent_t>(event)); }
+  bool passed(void* event) override {
+    use();
+    return Events::has_passed(static_cast<cudaEvent_t>(event));
+  }
   void settle() noexcept override { cuda::forgive(cudaStreamSynchronize(stream_.get())); }
 
 private:
   // The stream, with its device the current one: of a thread that is the engine's own.
   cudaStream_t use() const {
+    thread_local const cuda::BesideCaptures always; // the thread is the engine's own
     THINWIRE_CUDA(cudaSetDevice(index_));
     return stream_.get();
   }
@@ -176,7 +156,7 @@ private:
   }
 
   const int index_;
-  MemoryPool pool_;
+  cuda::MemoryPool pool_; // the next slice needs as much
   PriorityStream stream_;
   Events events_;
 };

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from thinwire.errors import InvalidArgument
+from thinwire.errors import CudaError, InvalidArgument
 
 if TYPE_CHECKING:
     from thinwire._buffers import View
@@ -66,6 +66,9 @@ def _cupy_device() -> int:
 def _stream_of(array: View) -> int:
     torch: Any = sys.modules.get("torch")
     if torch is not None and isinstance(array.owner, torch.Tensor):
-        return int(torch.cuda.current_stream(array.device).cuda_stream)
+        try:
+            return int(torch.cuda.current_stream(array.device).cuda_stream)
+        except RuntimeError as error:  # in a child that was forked from a process with a CUDA context
+            raise CudaError(f"torch has no stream of CUDA device {array.device}: {error}") from error
     interface = getattr(array.owner, "__cuda_array_interface__", {})
     return int(interface.get("stream") or _LEGACY_DEFAULT)

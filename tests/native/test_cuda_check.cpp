@@ -106,6 +106,18 @@ TEST(memory_of_no_device_is_refused) {
   machine = {};
 }
 
+TEST(what_is_done_beside_captures_is_so_until_the_scope_ends) {
+  for (cudaStreamCaptureMode before : {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeRelaxed}) {
+    machine.capture_mode = before;
+    {
+      const cuda::BesideCaptures beside;
+      CHECK(machine.capture_mode == cudaStreamCaptureModeRelaxed);
+    }
+    CHECK(machine.capture_mode == before);
+  }
+  machine = {};
+}
+
 TEST(memory_of_a_stream_is_freed_and_its_lack_is_an_error) {
   {
     const cuda::StreamMemory memory(100, nullptr);
@@ -113,6 +125,11 @@ TEST(memory_of_a_stream_is_freed_and_its_lack_is_an_error) {
     CHECK(machine.live == 1);
   }
   CHECK(machine.live == 0);
+  for (int device : {0, 1, 1}) {
+    cudaSetDevice(device);
+    const cuda::StreamMemory memory(100, nullptr);
+    CHECK(machine.pools == 1 + device); // each device has one, which stays
+  }
   machine.full = true;
   try {
     const cuda::StreamMemory memory(100, nullptr);

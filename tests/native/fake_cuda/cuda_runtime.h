@@ -6,6 +6,7 @@
 #include <cstring>
 #include <list>
 #include <map>
+#include <utility>
 #include <vector>
 
 #define CUDART_VERSION 13000
@@ -42,6 +43,7 @@ struct cudaPointerAttributes {
 };
 
 using cudaStream_t = void*;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeRelaxed };
 
 struct FakeMachine {
   int driver_version = 13000;
@@ -49,6 +51,8 @@ struct FakeMachine {
   int devices = 2;
   bool full = false, peer_access = true, has_ipc = true;
   std::map<const void*, cudaPointerAttributes> memory;
+  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+  int pools = 0;
   std::size_t live = 0;                 // allocations
   std::list<std::vector<char>> lasting; // allocations that no stream orders
   int device_waits = 0;                 // calls that wait for all work of a device
@@ -90,7 +94,33 @@ inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* found, const 
                                          : known->second;
   return cudaSuccess;
 }
-inline cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
+
+enum cudaMemAllocationType { cudaMemAllocationTypePinned };
+enum cudaMemLocationType { cudaMemLocationTypeDevice };
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold };
+struct cudaMemPoolProps {
+  cudaMemAllocationType allocType;
+  struct {
+    cudaMemLocationType type;
+    int id;
+  } location;
+};
+using cudaMemPool_t = void*;
+
+inline cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+  ++machine.pools;
+  *pool = &machine;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolDestroy(cudaMemPool_t) {
+  --machine.pools;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) {
+  return cudaSuccess;
+}
+inline cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPool_t,
+                                           cudaStream_t) {
   if (machine.full)
     return remember(cudaErrorMemoryAllocation);
   *memory = new char[bytes];
@@ -100,6 +130,12 @@ inline cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_
 inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
   delete[] static_cast<char*>(memory);
   --machine.live;
+  return cudaSuccess;
+}
+
+// There is but one thread.
+inline cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  std::swap(*mode, machine.capture_mode);
   return cudaSuccess;
 }
 
