@@ -36,4 +36,11 @@ struct Folding {
   float* out;
 };
 
+template <class Work> std::size_t segments_in(std::span<const Work> all) {
+  std::size_t segments = 0;
+  for (const Work& one : all)
+    segments += one.layout->segments().size();
+  return segments;
+}
+
 } // namespace thinwire

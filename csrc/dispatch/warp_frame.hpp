@@ -169,10 +169,7 @@ inline std::size_t work_bytes(const Layout& layout, std::size_t frames = 1) {
 
 // Of frames of several layouts: items of theirs, or of themselves.
 template <class Work> std::size_t items_in(std::span<const Work> all) {
-  std::size_t segments = 0;
-  for (const Work& one : all)
-    segments += one.layout->segments().size();
-  return std::max(segments, all.size());
+  return std::max(segments_in(all), all.size());
 }
 
 template <class Work> std::size_t work_bytes(std::span<const Work> all) {

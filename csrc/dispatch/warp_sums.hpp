@@ -58,10 +58,7 @@ inline std::size_t sum_work_bytes(std::size_t segments) {
 }
 
 inline std::size_t sum_work_bytes(std::span<const Folding> all) {
-  std::size_t segments = 0;
-  for (const Folding& one : all)
-    segments += one.layout->segments().size();
-  return sum_work_bytes(segments);
+  return sum_work_bytes(segments_in(all));
 }
 
 template <class Launcher>

@@ -147,7 +147,7 @@ public:
 private:
   // The stream, with its device the current one: of a thread that is the engine's own.
   cudaStream_t use() const {
-    thread_local const cuda::BesideCaptures always; // the thread is the engine's own
+    thread_local const cuda::BesideCaptures always;
     THINWIRE_CUDA(cudaSetDevice(index_));
     return stream_.get();
   }

@@ -48,7 +48,7 @@ public:
   const Layout& keep(Layout layout) { return layouts_.emplace_back(std::move(layout)); }
   std::byte* keep(DeviceMemory memory) { return memory_.emplace_back(std::move(memory)).get(); }
 
-  bool is_empty() const { return stages_.empty(); }
+  bool is_empty() const { return stages_.empty() && memory_.empty(); }
   std::vector<Stage>& stages() { return stages_; }
 
 private:

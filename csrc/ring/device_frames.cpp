@@ -44,6 +44,8 @@ void DeviceFrames::advance() {
 }
 
 void DeviceFrames::flush() {
+  if (batch_.is_empty() && unmarked_.empty() && !has_unmarked_)
+    return;
   DeviceBatch batch = std::exchange(batch_, {});
   for (DeviceBatch::Stage& stage : batch.stages()) {
     in_parts(stage.folds, [this](std::span<const Folding> some) { fold(some); });

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from thinwire.errors import CudaError, InvalidArgument
+from thinwire.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from thinwire._buffers import View
@@ -66,9 +66,8 @@ def _cupy_device() -> int:
 def _stream_of(array: View) -> int:
     torch: Any = sys.modules.get("torch")
     if torch is not None and isinstance(array.owner, torch.Tensor):
-        try:
-            return int(torch.cuda.current_stream(array.device).cuda_stream)
-        except RuntimeError as error:  # in a child that was forked from a process with a CUDA context
-            raise CudaError(f"torch has no stream of CUDA device {array.device}: {error}") from error
+        if torch.cuda._is_in_bad_fork():  # torch has no stream then; the call that takes this says what to do
+            return _LEGACY_DEFAULT
+        return int(torch.cuda.current_stream(array.device).cuda_stream)
     interface = getattr(array.owner, "__cuda_array_interface__", {})
     return int(interface.get("stream") or _LEGACY_DEFAULT)

@@ -114,7 +114,7 @@ def test_a_forked_child_is_told_to_be_spawned() -> None:
         "    os._exit(0)\n"
         "os.wait()\n"
     )
-    assert "'spawn'" in said_by(program)
+    assert "start it with 'spawn'" in said_by(program)
 
 
 def test_a_broken_context_says_to_start_anew() -> None:

@@ -39,6 +39,17 @@ private:
   FrameValues view_;
 };
 
+// The addresses behind those of the device.
+template <class Readable> void find(Encoding& work, Readable) {
+  work.frame = behind(work.frame);
+  work.nonfinite = behind(work.nonfinite);
+}
+template <class Readable> void find(Decoding& work, Readable readable) {
+  work.frame = static_cast<const std::byte*>(readable(work.frame));
+  work.out = behind(work.out);
+}
+template <class Readable> void find(Folding& work, Readable) { work.out = behind(work.out); }
+
 // Work, with layouts and lists of its own: those it came with are gone when it is done.
 template <class Work> class Copies {
 public:
@@ -50,10 +61,16 @@ public:
         copies_.push_back({work, *work.layout});
     }
   }
-  template <class Fn> std::vector<Work> list(Fn real) {
+  // As the host can do it.
+  template <class Readable> std::vector<Work> real(Readable readable) {
     std::vector<Work> found;
-    for (Copy& copy : copies_)
-      found.push_back(real(copy));
+    for (Copy& copy : copies_) {
+      copy.what.layout = &copy.layout;
+      if constexpr (requires { copy.values; })
+        copy.what.values = copy.values.view(readable);
+      find(copy.what, readable);
+      found.push_back(copy.what);
+    }
     return found;
   }
 
@@ -73,55 +90,46 @@ private:
 
 std::byte* bytes(data::Memory& memory) { return memory.span().data(); }
 
+// What is queued for a list of work: run(launcher, all).
+template <class Work, class Readable, class Run>
+auto task(std::span<const Work> all, bool backward, Readable readable, Run run) {
+  return [copies = Copies(all), backward, readable, run]() mutable {
+    const std::vector<Work> real = copies.real(readable);
+    Launcher launcher(3, backward);
+    run(launcher, std::span(real));
+  };
+}
+
 } // namespace
 
 void Device::encode(std::span<const Encoding> frames) {
   ++launches_.encode;
-  call([this, work = Copies(frames)]() mutable {
-    const std::vector<Encoding> all = work.list([this](auto& copy) {
-      Encoding real = copy.what;
-      real.layout = &copy.layout;
-      real.values = copy.values.view([this](const void* at) { return readable(at); });
-      real.frame = behind(real.frame);
-      real.nonfinite = behind(real.nonfinite);
-      return real;
-    });
-    data::Memory memory(lane::work_bytes(std::span(all)));
-    Launcher launcher(3, false);
-    lane::encode_payloads(launcher, std::span(all), bytes(memory));
-  });
+  call(task(
+      frames, /*backward=*/false, [this](const void* at) { return readable(at); },
+      [](Launcher& launcher, std::span<const Encoding> all) {
+        data::Memory memory(lane::work_bytes(all));
+        lane::encode_payloads(launcher, all, bytes(memory));
+      }));
 }
 
 void Device::decode(std::span<const Decoding> frames) {
   ++launches_.decode;
-  call([this, work = Copies(frames)]() mutable {
-    const std::vector<Decoding> all = work.list([this](auto& copy) {
-      Decoding real = copy.what;
-      real.layout = &copy.layout;
-      real.frame = static_cast<const std::byte*>(readable(real.frame));
-      real.out = behind(real.out);
-      return real;
-    });
-    data::Memory memory(lane::work_bytes(std::span(all)));
-    Launcher launcher(3, true);
-    lane::decode_payloads(launcher, std::span(all), bytes(memory));
-  });
+  call(task(
+      frames, /*backward=*/true, [this](const void* at) { return readable(at); },
+      [](Launcher& launcher, std::span<const Decoding> all) {
+        data::Memory memory(lane::work_bytes(all));
+        lane::decode_payloads(launcher, all, bytes(memory));
+      }));
 }
 
 void Device::fold(std::span<const Folding> sums) {
   ++launches_.fold;
-  call([this, work = Copies(sums)]() mutable {
-    const std::vector<Folding> all = work.list([this](auto& copy) {
-      Folding real = copy.what;
-      real.layout = &copy.layout;
-      real.values = copy.values.view([this](const void* at) { return readable(at); });
-      real.out = behind(real.out);
-      return real;
-    });
-    data::Memory memory(lane::sum_work_bytes(std::span(all)));
-    Launcher launcher(3, false);
-    lane::fold(launcher, std::span(all), bytes(memory));
-  });
+  call(task(
+      sums, /*backward=*/false, [this](const void* at) { return readable(at); },
+      [](Launcher& launcher, std::span<const Folding> all) {
+        data::Memory memory(lane::sum_work_bytes(all));
+        lane::fold(launcher, all, bytes(memory));
+      }));
 }
 
 void Device::find_nonzero(std::span<const Stretch> stretches, DType dtype, std::uint32_t* found) {
