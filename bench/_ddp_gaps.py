@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -100,6 +101,11 @@ def format_tables(entries: Sequence[dict[str, Any]]) -> str:
             title = "test accuracy in percent, mean (least .. greatest) over the seeds"
             tables.append(f"{optimizer}: {title}\n\n{_grid(accurate, _accuracy_cell)}")
     return "\n\n".join(tables)
+
+
+def format_cpus(runs: Sequence[dict[str, Any]]) -> str:
+    """On which CPUs the runs were made: `188 runs on Intel(R) Xeon(R) Processor, 12 runs on AMD EPYC`."""
+    return ", ".join(f"{count} runs on {cpu}" for cpu, count in Counter(run["cpu"] for run in runs).items())
 
 
 def _grid(entries: Sequence[dict[str, Any]], cell: Callable[[dict[str, Any]], str]) -> str:

@@ -151,6 +151,7 @@ class Results:
                 ),
                 "replicas_equal": outcome["replicas_equal"],
                 "seconds": seconds,
+                "cpu": _report.cpu_model(),  # the rest of the matrix may have been run elsewhere
             }
         )
         self.write()

@@ -11,9 +11,11 @@ from thinwire.bench._ddp_runner import LocalRunner, Session
 from thinwire.cli._shaped import Link, format_rate
 
 BASELINES = ("torch/plain", "torch/fp16", "torch/powersgd1", "torch/powersgd4")
-CODECS = ("int8", "int4", "sign1", "topk:density=0.01")
+CODECS = ("int8", "int4", "sign1", "sign1;basis=0", "topk:density=0.01")
 GOALS = {"int8": 2.8, "int4": 5.3, "sign1": 7.5, "topk:density=0.01": 7.5}
 """How many times shorter a step should be than plain DDP's at its best, at GOAL_RATE."""
+BASIS_GOAL = ("sign1", "sign1;basis=0", 1.05)
+"""A codec with a basis, the same without, and how many times as long a step may be with it, at GOAL_RATE."""
 GOAL_RATE = 10**8
 
 _WARMUP_STEPS = 3
@@ -35,9 +37,10 @@ def measure(
 
 def format_tables(facts: dict[str, Any]) -> str:
     """The table of one link, and under it, at the goals' rate, the goals."""
-    if facts["rate_bits"] != GOAL_RATE:
-        return _steps_table(facts)
-    return f"{_steps_table(facts)}\n\n{_goals_table(facts)}"
+    tables = [_steps_table(facts)]
+    if facts["rate_bits"] == GOAL_RATE:
+        tables += [_goals_table(facts), _basis_table(facts)]
+    return "\n\n".join(tables)
 
 
 _Case = tuple[str, float | None]
@@ -115,8 +118,7 @@ def _add_ratios(entries: list[dict[str, Any]]) -> None:
             ("ratio_best", "best_ms", "best_ms"),
             ("ratio_default_to_plain_best", "default_ms", "best_ms"),
         ):
-            known = plain is not None and plain[theirs] is not None and entry[ours] is not None
-            entry[name] = plain[theirs] / entry[ours] if plain is not None and known else None
+            entry[name] = _ratio(plain[theirs], entry[ours]) if plain is not None else None
 
 
 def _steps_table(facts: dict[str, Any]) -> str:
@@ -149,6 +151,24 @@ def _goals_table(facts: dict[str, Any]) -> str:
             at_default, at_best = entry["ratio_default_to_plain_best"], entry["ratio_best"]
             rows.append([codec, f"{goal:g} x", _cell(at_default, "{:.2f} x"), _cell(at_best, "{:.2f} x")])
     return _report.table(["against plain DDP at its best", "goal", "default buckets", "best buckets"], rows)
+
+
+def _basis_table(facts: dict[str, Any]) -> str:
+    """What a step with a basis takes of one without: at the default bucket size, and both at their best."""
+    entries = {entry["method"]: entry for entry in facts["methods"]}
+    codec, without, goal = BASIS_GOAL
+    own, other = entries.get(f"thinwire/{codec}"), entries.get(f"thinwire/{without}")
+    rows = []
+    if own is not None and other is not None:
+        ratios = [_ratio(own[time], other[time]) for time in ("default_ms", "best_ms")]
+        rows.append([codec, f"{goal:g} x", *(_cell(ratio, "{:.2f} x") for ratio in ratios)])
+    return _report.table(
+        ["with its basis, of a step without", "at most", "default buckets", "best buckets"], rows
+    )
+
+
+def _ratio(time: float | None, of: float | None) -> float | None:
+    return time / of if time is not None and of is not None else None
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -20,7 +20,7 @@ _PACKAGES = ("thinwire", "torch", "numpy", "matplotlib")
 def machine() -> dict[str, Any]:
     """The machine and the versions a figure belongs to, ready for JSON; what is not installed is None."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -37,7 +37,8 @@ def describe(facts: dict[str, Any]) -> str:
     return f"{facts['cpu']}, {facts['cores']} cores, {facts['kernel']}, Python {facts['python']}, {versions}"
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """As its maker calls it, or the architecture where the system does not say."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -155,7 +155,7 @@ def _compare_losses(args: argparse.Namespace, facts: dict[str, Any], failures: l
     )
     _ddp_losses.measure(matrix, results, failures)
     entries = _ddp_gaps.summarise(results.runs)
-    print(_ddp_gaps.format_tables(entries), flush=True)
+    print(f"{_ddp_gaps.format_tables(entries)}\n\n{_ddp_gaps.format_cpus(results.runs)}", flush=True)
     results.write()
     if args.plot and entries:
         from thinwire.bench import _gap_chart

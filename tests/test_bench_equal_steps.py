@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from thinwire.bench import _ddp_clock, _ddp_methods, ddp
+from thinwire.bench import _ddp_clock, _ddp_methods, _report, ddp
 from thinwire.bench import _ddp_gaps as gaps
 from thinwire.bench import _ddp_losses as losses
 from thinwire.bench._ddp_clock import Case
@@ -36,7 +36,7 @@ def entry(method: str, loss: float, seed: int = 0, ranks: int = 2, **more: Any) 
         "bits_from_start": 2.0,
         "accuracy_percent": None,
     }
-    return {**known, **figures, "replicas_equal": True, "seconds": 10.0, **more}
+    return {**known, **figures, "replicas_equal": True, "seconds": 10.0, "cpu": "one", **more}
 
 
 def outcome(loss: float, sent: float = 250.0) -> dict[str, Any]:
@@ -170,6 +170,12 @@ def test_the_table_has_a_row_a_method_and_a_column_a_number_of_ranks() -> None:
     assert "no plain run" in text
 
 
+def test_cpus_are_counted_over_the_runs() -> None:
+    runs = [entry(PLAIN, 1.0), entry(PLAIN, 1.0, seed=1, cpu="another"), entry(PLAIN, 1.0, seed=2)]
+    assert gaps.format_cpus(runs) == "2 runs on one, 1 runs on another"
+    assert gaps.format_cpus([]) == ""
+
+
 def test_a_file_is_taken_up_where_it_ends(tmp_path: Path) -> None:
     path = tmp_path / "losses.json"
     first = Results(path, {"benchmark": "ddp"}, 10)
@@ -183,6 +189,7 @@ def test_a_file_is_taken_up_where_it_ends(tmp_path: Path) -> None:
     assert [run["bits"] for run in content["runs"]] == [32, 2]
     assert [run["bits_from_start"] for run in content["runs"]] == [64, 4]
     assert content["runs"][0]["held_out_loss"] == 3.0
+    assert content["runs"][0]["cpu"] == _report.cpu_model()
 
 
 def test_a_file_of_something_else_is_not_overwritten(tmp_path: Path) -> None:

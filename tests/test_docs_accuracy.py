@@ -30,6 +30,10 @@ def test_the_table_is_that_of_the_results() -> None:
     assert f"```text\n{_ddp_gaps.format_tables(_summary())}\n```" in PAGE.read_text()
 
 
+def test_the_page_names_the_cpus() -> None:
+    assert _ddp_gaps.format_cpus(json.loads(RESULTS.read_text())["runs"]) in PAGE.read_text()
+
+
 def test_promises_are_the_hooks() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) % \|", PAGE.read_text(), re.MULTILINE)
     assert [(codec, float(gap)) for codec, gap in rows] == [(p.codec, p.gap_percent) for p in PROMISES]
