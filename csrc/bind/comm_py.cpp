@@ -141,6 +141,17 @@ std::vector<void*> pointers(const Addresses& addresses) {
   return found;
 }
 
+// Throws InvalidArgument for a slice whose frames would be refused by the links of other ranks.
+void check_payload_fits(const PlannedSlice& slice) {
+  const std::size_t exact = slice.role.up_exact ? slice.count * sizeof(float) : 0;
+  const std::size_t bytes = std::max(slice.layout.payload_bytes(), exact);
+  if (bytes > kMaxPayload)
+    throw InvalidArgument("slice " + std::to_string(slice.id) + " of " +
+                          std::to_string(slice.count) + " values would take a frame of " +
+                          std::to_string(bytes) + " bytes; at most " + std::to_string(kMaxPayload) +
+                          " travel in one: cut it");
+}
+
 std::shared_ptr<TreePlan> make_plan(const Rank& rank, const std::vector<SliceTuple>& slices,
                                     std::uint32_t plan_id, int dtype, int residual_dtype,
                                     const std::string& algorithm) {
@@ -166,6 +177,7 @@ std::shared_ptr<TreePlan> make_plan(const Rank& rank, const std::vector<SliceTup
          .parameters = parameters,
          .residuals = {pointers(source), pointers(target)},
          .key_seed = seed});
+    check_payload_fits(plan->slices.back());
   }
   return plan;
 }

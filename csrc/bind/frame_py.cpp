@@ -1,4 +1,5 @@
 #include "bind/frame_values.hpp"
+#include "transport/link.hpp"
 
 namespace thinwire::bind {
 namespace {
@@ -38,6 +39,7 @@ void register_frames(py::module_& m) {
   m.attr("FLAG_ABORTED") = static_cast<std::uint32_t>(kFlagAborted);
   m.attr("FLAG_NONFINITE") = static_cast<std::uint32_t>(kFlagNonfinite);
   m.attr("HEADER_BYTES") = kHeaderBytes;
+  m.attr("MAX_PAYLOAD_BYTES") = kMaxPayload;
   m.attr("WIRE_VERSION") = kFrameVersion;
 
   py::class_<FrameHeader>(m, "Header",

@@ -98,15 +98,17 @@ void register_timings(py::module_& m) {
 } // namespace
 
 void register_pool(py::module_& m) {
+  py::module_::import("atexit").attr("register")(
+      py::cpp_function(&HostPool::end_registering, ReleaseGil()));
   py::class_<Ticket, std::shared_ptr<Ticket>>(m, "Ticket", "A count that only rises.")
       .def(py::init())
       .def("advance", &Ticket::advance, py::arg("value"), "Raises it to a value.")
       .def("reached", &Ticket::reached, py::arg("value"));
   py::class_<PinnedRange>(m, "PinnedRange", "Memory of somebody else's, pinned where it lies.")
-      .def(py::init([](Address address, std::size_t bytes) {
-             return std::make_unique<PinnedRange>(block(address), bytes);
+      .def(py::init([](Address address, std::size_t bytes, bool is_read_only) {
+             return std::make_unique<PinnedRange>(block(address), bytes, is_read_only);
            }),
-           py::arg("address"), py::arg("bytes"), ReleaseGil())
+           py::arg("address"), py::arg("bytes"), py::arg("is_read_only"), ReleaseGil())
       .def_property_readonly("tier", [](const PinnedRange& r) { return name_of(r.tier()); })
       .def_property_readonly("reason", &PinnedRange::reason, "Why it is no higher tier, or ''.")
       .def("release", &PinnedRange::release, ReleaseGil(), "Undoes it.");

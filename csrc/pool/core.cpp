@@ -148,12 +148,20 @@ void Core::free_after(Block& block, std::vector<Wait> waits) {
     deferred_.add(&block, std::move(waits));
 }
 
-Wait Core::now_in(const DeviceStream& stream) {
+std::vector<Wait> Core::now_in(std::span<const DeviceStream> streams) {
+  std::vector<Wait> waits;
+  if (driver_ == nullptr)
+    return waits;
   const std::lock_guard lock(streams_mutex_);
-  std::shared_ptr<StreamFence>& fence = streams_[stream];
-  if (!fence)
-    fence = std::make_shared<StreamFence>(*driver_, stream);
-  return {fence, fence->next()};
+  for (const DeviceStream& stream : streams) {
+    if (!driver_->is_used(stream.device))
+      continue;
+    std::shared_ptr<StreamFence>& fence = streams_[stream];
+    if (!fence)
+      fence = std::make_shared<StreamFence>(*driver_, stream);
+    waits.push_back({fence, fence->next()});
+  }
+  return waits;
 }
 
 void Core::pass_by(Nanoseconds now) {

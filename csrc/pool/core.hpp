@@ -42,7 +42,8 @@ public:
   // Ends the pool if it was the last block of one that has been closed.
   void free(Block& block) noexcept;
   void free_after(Block& block, std::vector<Wait> waits); // throws std::bad_alloc
-  Wait now_in(const DeviceStream& stream);
+  // What the streams have been given up to now. Throws std::bad_alloc.
+  std::vector<Wait> now_in(std::span<const DeviceStream> streams);
   bool has_streams() const { return driver_ != nullptr; }
 
   void reserve(std::size_t bytes);
@@ -50,6 +51,7 @@ public:
   std::size_t held() const { return shared_.held(); }
   PoolStats stats();
   void settle() { shared_.settle(); }
+  void end_registering() { shared_.end_registering(); }
 
   void thread_ends(std::uint64_t thread);
   void close(); // by its handle

@@ -29,6 +29,9 @@ const Slab& slab_of(const std::byte* block) { return *pool::SlabTable::find(bloc
 // Of a block of the parent, a forked child changes nothing.
 bool is_of_parent(const Slab& slab) { return slab.core->generation != pool::generation(); }
 
+// No object: the guard of its construction could be locked for ever in a forked child.
+constinit std::atomic<HostPool*> shared_pool = nullptr;
+
 } // namespace
 
 HostPool::HostPool(const PoolOptions& options, const Surroundings& surroundings)
@@ -40,17 +43,20 @@ HostPool::~HostPool() {
     core->close();
 }
 
-// No static variable: its guard could be locked for ever in a forked child.
 HostPool& HostPool::shared() {
-  static constinit std::atomic<HostPool*> shared = nullptr;
-  HostPool* current = shared.load(std::memory_order_acquire);
+  HostPool* current = shared_pool.load(std::memory_order_acquire);
   if (current)
     return *current;
   auto* fresh = new HostPool({});
-  if (shared.compare_exchange_strong(current, fresh))
+  if (shared_pool.compare_exchange_strong(current, fresh))
     return *fresh;
   delete fresh;
   return *current;
+}
+
+void HostPool::end_registering() {
+  if (HostPool* pool = shared_pool.load(std::memory_order_acquire))
+    pool->core().end_registering(); // a child's registers nothing
 }
 
 Core& HostPool::core() const {
@@ -111,11 +117,7 @@ void HostPool::free_after_streams(std::byte* memory,
   if (is_of_parent(slab))
     return;
   try {
-    std::vector<pool::Wait> waits;
-    if (slab.core->has_streams())
-      for (const DeviceStream& stream : streams)
-        waits.push_back(slab.core->now_in(stream));
-    slab.core->free_after(slab.block_at(memory), std::move(waits));
+    slab.core->free_after(slab.block_at(memory), slab.core->now_in(streams));
   } catch (const std::bad_alloc&) {
     // Better lost than used too early.
   }

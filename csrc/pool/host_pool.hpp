@@ -51,6 +51,9 @@ public:
 
   // One for the process, made at first use and never destroyed: what lives until exit may use it.
   static HostPool& shared();
+  // At exit: what it has asked of the CUDA driver is done, and it asks for nothing more. The driver
+  // must not end under a thread that it serves.
+  static void end_registering();
 
   // Uninitialised memory that begins at a multiple of `alignment` (a power of two up to 2 MiB).
   // Throws PoolExhausted at the limit, and where the system has no more; InvalidArgument.

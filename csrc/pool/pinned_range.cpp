@@ -7,11 +7,12 @@
 
 namespace thinwire {
 
-PinnedRange::PinnedRange(std::byte* memory, std::size_t bytes) : memory_(memory), bytes_(bytes) {
+PinnedRange::PinnedRange(std::byte* memory, std::size_t bytes, bool is_read_only)
+    : memory_(memory), bytes_(bytes) {
   if (bytes == 0)
     return;
   if (pool::CudaDriver* driver = pool::cuda_driver()) {
-    reason_ = driver->pin(memory, bytes);
+    reason_ = driver->pin(memory, bytes, is_read_only);
     if (reason_.empty()) {
       tier_ = Tier::registered;
       return;

@@ -9,10 +9,11 @@
 namespace thinwire {
 
 // Registered with the CUDA driver where there is a GPU, else locked where RLIMIT_MEMLOCK allows,
-// else left as it is. Undone by release() or at the end.
+// else left as it is. Undone by release() or at the end. Nothing is written to memory that is read
+// only.
 class PinnedRange {
 public:
-  PinnedRange(std::byte* memory, std::size_t bytes);
+  PinnedRange(std::byte* memory, std::size_t bytes, bool is_read_only);
   ~PinnedRange() { release(); }
   PinnedRange(const PinnedRange&) = delete;
   PinnedRange& operator=(const PinnedRange&) = delete;

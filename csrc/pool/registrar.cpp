@@ -7,6 +7,8 @@ namespace thinwire::pool {
 
 void Registrar::add(Region& region) {
   const std::lock_guard lock(mutex_);
+  if (is_over_)
+    return;
   todo_.push_back(&region);
   if (running_)
     return;
@@ -23,19 +25,29 @@ void Registrar::settle() {
   idle_.wait(lock, [this] { return !running_; });
 }
 
+void Registrar::end() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_over_ = true;
+    todo_.clear();
+  }
+  settle();
+}
+
 double Registrar::seconds() const {
   const std::lock_guard lock(mutex_);
   return seconds_;
 }
 
 void Registrar::run() {
+  driver_.choose_device();
   std::unique_lock lock(mutex_);
   while (!todo_.empty()) {
     Region& region = *todo_.front();
     todo_.pop_front();
     lock.unlock();
     const auto begun = std::chrono::steady_clock::now();
-    const std::string failure = driver_.pin(region.begin(), region.bytes());
+    const std::string failure = driver_.pin(region.begin(), region.bytes(), /*is_read_only=*/false);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begun;
     done_(region, failure);
     std::this_thread::yield();

@@ -25,6 +25,7 @@ public:
   void add(Region& region);
   void release(Region& region) { driver_.unpin(region.begin()); }
   void settle(); // waits until there is nothing to do
+  void end();    // waits for the region that is being registered; the others stay as they are
   double seconds() const;
 
 private:
@@ -36,6 +37,7 @@ private:
   std::condition_variable idle_;
   std::deque<Region*> todo_;
   bool running_ = false; // there is a thread while there is work
+  bool is_over_ = false;
   double seconds_ = 0;
 };
 

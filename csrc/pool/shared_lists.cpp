@@ -280,6 +280,11 @@ void SharedLists::settle() {
     registrar_->settle();
 }
 
+void SharedLists::end_registering() {
+  if (registrar_)
+    registrar_->end();
+}
+
 SharedLists::View SharedLists::view() {
   const std::lock_guard lock(mutex_);
   View view{heap_.held(), heap_.peak(), heap_.tiers(), {}, heap_.ranges(), failures_};

@@ -43,6 +43,7 @@ public:
   std::size_t trim(std::size_t keep); // returns the bytes that went
   void decay(Nanoseconds now);
   void settle(); // waits for registrations
+  void end_registering();
 
   struct View {
     std::size_t held;

@@ -1,6 +1,7 @@
 #include "ring/cuda_sharing.hpp"
 
 #include "core/cuda_check.hpp"
+#include "core/cuda_driver_function.hpp"
 
 #include <cstring>
 #include <map>
@@ -52,24 +53,14 @@ void enable_access_to(int other) {
     THINWIRE_CUDA(enabled);
 }
 
-// cuMemGetAddressRange, which the runtime has no call for: the library is not linked to the driver.
-using AddressRange = int (*)(unsigned long long* base, std::size_t* bytes, unsigned long long at);
+using AddressRange = int(unsigned long long* base, std::size_t* bytes, unsigned long long at);
 
 std::size_t bytes_behind(const void* memory) {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found;
-#if CUDART_VERSION >= 12050
-  THINWIRE_CUDA(cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &function, 12000,
-                                                 cudaEnableDefault, &found));
-#else
-  THINWIRE_CUDA(
-      cudaGetDriverEntryPoint("cuMemGetAddressRange", &function, cudaEnableDefault, &found));
-#endif
+  AddressRange* const range = driver_function<AddressRange>("cuMemGetAddressRange");
   const auto at = reinterpret_cast<unsigned long long>(memory);
   unsigned long long base = 0;
   std::size_t bytes = 0;
-  if (found != cudaDriverEntryPointSuccess ||
-      reinterpret_cast<AddressRange>(function)(&base, &bytes, at) != 0)
+  if (range == nullptr || range(&base, &bytes, at) != 0)
     throw CudaError("the driver does not say how much memory another process shares");
   return bytes - static_cast<std::size_t>(at - base);
 }

@@ -17,6 +17,7 @@ FLAG_ABORTED: Final[int]
 FLAG_NONFINITE: Final[int]
 GREATEST_BASIS_RANK: Final[int]
 HEADER_BYTES: Final[int]
+MAX_PAYLOAD_BYTES: Final[int]
 WIRE_VERSION: Final[int]
 
 class _BuildInfo(TypedDict):
@@ -681,7 +682,7 @@ class Ticket:
 class PinnedRange:
     """Memory of somebody else's, pinned where it lies."""
 
-    def __init__(self, address: int, bytes: int) -> None: ...
+    def __init__(self, address: int, bytes: int, is_read_only: bool) -> None: ...
     @property
     def tier(self) -> str: ...
     @property

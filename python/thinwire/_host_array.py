@@ -19,6 +19,7 @@ from thinwire.errors import InvalidArgument
 ALIGNMENT = 64
 """Bytes: where arrays begin unless more is asked for. A cache line, and the width of AVX-512."""
 _BFLOAT16 = "bfloat16"
+_BYTES = "uint8"
 _DLPACK_CPU = 1
 _NUMBER_KINDS = "biufc"  # of NumPy's dtypes
 _ADDRESS_SPACE = 2**48
@@ -130,8 +131,11 @@ def make_array(pool: _core.HostPool, shape: Shape, dtype: Any, alignment: int) -
 
 
 def shared_block(nbytes: int) -> _core.HostBlock:
-    """A buffer of bytes in the process's pool, made faster than a HostArray. Raises PoolExhausted."""
-    return _core.HostBlock(_core.HostPool.shared(), [nbytes], 1, "B", ALIGNMENT)
+    """A buffer of bytes in the process's pool. Raises PoolExhausted."""
+    pool = _core.HostPool.shared()
+    if pool.has_streams:  # a copy to the device, from memory that is registered, may outlive the buffer
+        return make_array(pool, nbytes, _BYTES, ALIGNMENT)
+    return _core.HostBlock(pool, [nbytes], 1, "B", ALIGNMENT)  # faster
 
 
 class _CupyMemory:

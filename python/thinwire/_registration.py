@@ -30,7 +30,8 @@ class Registration:
         if not memory.count:
             raise InvalidArgument("array has no bytes that could be pinned")
         self.address, self.nbytes = memory.address, memory.count
-        self._range = _core.PinnedRange(self.address, self.nbytes)
+        is_read_only = isinstance(memory.owner, np.ndarray) and not memory.owner.flags.writeable
+        self._range = _core.PinnedRange(self.address, self.nbytes, is_read_only)
         self.reason = self._range.reason
         self._array: Any = memory.owner
         self._end = self._when_gone(array)

@@ -2,6 +2,7 @@
 #include "check.hpp"
 #include "pool/cuda_driver.hpp"
 #include "pool/host_pool.hpp"
+#include "pool/registrar.hpp"
 #include "pool/size_class.hpp"
 
 #include <algorithm>
@@ -19,8 +20,14 @@ using pool::kMiB;
 // A driver whose streams end when the test says so.
 class FakeDriver final : public pool::CudaDriver {
 public:
-  std::string pin(std::byte* memory, std::size_t bytes) override {
+  bool is_used(int device) override { return device != unused; }
+  void choose_device() override {
     const std::lock_guard lock(mutex);
+    has_chosen = true;
+  }
+  std::string pin(std::byte* memory, std::size_t bytes, bool is_read_only) override {
+    const std::lock_guard lock(mutex);
+    CHECK(has_chosen && !is_read_only);
     if (refuse)
       return "out of memory";
     pinned[memory] = bytes;
@@ -64,6 +71,8 @@ public:
   std::map<std::byte*, std::size_t> pinned;
   std::map<DeviceStream, int> given; // work that a stream has, and has done
   std::map<DeviceStream, int> done;
+  int unused = -1; // a device
+  bool has_chosen = false;
   bool refuse = false;
   bool broken = false;
   int created = 0;
@@ -218,6 +227,22 @@ TEST(a_block_whose_event_cannot_be_recorded_is_not_used_again) {
   CHECK(comes_back(pool, block, kBytes));
 }
 
+TEST(a_device_that_the_process_does_not_use_has_nothing_to_wait_for) {
+  FakeDriver driver;
+  driver.unused = 1;
+  HostPool pool(options(), {.driver = &driver});
+  const DeviceStream used{0, nullptr}, unused{1, nullptr};
+  driver.given = {{used, 1}, {unused, 1}};
+  std::byte* block = pool.allocate(kBytes);
+  pool.free_after_streams(block, std::array{unused});
+  CHECK(comes_back(pool, block, kBytes));
+  block = pool.allocate(kBytes);
+  pool.free_after_streams(block, std::array{used, unused});
+  CHECK(!comes_back(pool, block, kBytes));
+  driver.done[used] = 1;
+  CHECK(comes_back(pool, block, kBytes));
+}
+
 TEST(memory_is_called_registered_when_the_driver_has_done_it) {
   FakeDriver driver;
   {
@@ -255,6 +280,19 @@ TEST(a_gpu_that_cannot_be_used_is_a_reason) {
   CHECK(HostPool(without, old_driver).stats().reasons.empty());
   FakeDriver driver;
   CHECK(HostPool(options(), {.driver = &driver}).stats().reasons.empty());
+}
+
+TEST(nothing_is_registered_after_the_end) {
+  FakeDriver driver;
+  std::size_t done = 0;
+  const auto early = pool::Region::map(1, false), late = pool::Region::map(1, false);
+  pool::Registrar registrar(driver, [&](pool::Region&, const std::string&) { ++done; });
+  registrar.add(*early);
+  registrar.end();
+  CHECK(done == driver.pinned.size()); // none, or the early one, but none is under way
+  registrar.add(*late);
+  registrar.settle();
+  CHECK(!driver.pinned.contains(late->begin()));
 }
 
 TEST(no_block_lies_in_two_registrations) {

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import thinwire as tw
-from thinwire import _core, _streams
+from thinwire import _core, _host_array, _memory, _streams
 from thinwire._host_array import StreamedArray
+from thinwire.data import slots
 
 
 class TorchStream:
@@ -108,3 +109,28 @@ def test_a_library_that_fails_is_no_reason_to_fail(make, monkeypatch):
 def test_no_memory_is_no_reason_to_wait(make):
     with pytest.raises(tw.PoolExhausted):
         Noting(_core.HostPool(limit=1 << 22), [1 << 30], 1, "B", 64)
+
+
+class PoolBesideGpu(_core.HostPool):
+    has_streams = True
+
+
+@pytest.mark.parametrize(
+    "take", [lambda: slots.slot((4, 8), np.dtype("f4")).array, lambda: np.asarray(_memory.allocate(128))]
+)
+def test_memory_of_readers_waits_for_current_streams(monkeypatch, take):
+    """A batch may die while it is copied to the device: where memory is registered, a copy may come later."""
+    pool, waits = PoolBesideGpu(limit=1 << 22), []
+    core = SimpleNamespace(HostPool=SimpleNamespace(shared=lambda: pool), HostBlock=_core.HostBlock)
+    monkeypatch.setattr(_host_array, "_core", core)
+    monkeypatch.setattr(_host_array, "current_streams", lambda: waits.append("asked") or [])
+    batch = take()
+    view = batch[:1]
+    del batch
+    assert waits == []
+    del view
+    assert waits == ["asked"]
+
+
+def test_memory_of_readers_is_as_large_as_asked_for():
+    assert slots.slot((4, 8), np.dtype("f4")).array.nbytes == _memory.allocate(128).nbytes == 128

@@ -159,6 +159,8 @@ class BaseProgram:
         """
         if self.stand_in is not None and not self.stand_in.give(buffer, step):
             step.nonfinite = True
+        if _overflows(buffer):
+            step.nonfinite = True
         if step.nonfinite:
             return
         if buffer.is_cuda:
@@ -239,6 +241,11 @@ class BaseProgram:
             return found
 
         return of_array(0), of_array(1)
+
+
+def _overflows(buffer: torch.Tensor) -> bool:
+    """Whether a mean on the host that was finite is not so in the bucket's dtype; the same on all ranks."""
+    return buffer.dtype == torch.float16 and not buffer.is_cuda and not bool(buffer.isfinite().all())
 
 
 def starts_of(sizes: Sequence[int]) -> list[int]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 import torch
@@ -19,6 +20,7 @@ from thinwire import _core
 from thinwire.ddp.base_engine import BaseEngine, check_averaged
 from thinwire.ddp.base_program import DTYPE_CODES
 from thinwire.ddp.frames import check_weights
+from thinwire.ddp.in_flight import InFlight
 from thinwire.ddp.jobs import Job
 from thinwire.ddp.native_program import NativeProgram
 from thinwire.ddp.native_wire import NativeWire
@@ -31,15 +33,24 @@ from thinwire.errors import CudaError, Error, InvalidArgument, Timeout, Transpor
 NO_SAMPLE = 0xFFFFFFFF
 _JOIN_SECONDS = 5.0
 _WAIT_SECONDS = 3600.0
+_MOST_IN_FLIGHT = 1 << 29
+"""Bytes of buckets that this rank works on at a time. A rank that is late keeps in memory what comes early,
+less than this of all others together; a communicator takes a gigabyte at most."""
 
 
 @dataclass
 class _Started:
-    """A bucket on its way; without an operation, one that is done or failed already."""
+    """A bucket on its way; without an operation, one that is done or failed already.
+
+    `failure` and `nonfinite` are what was found of it. They count for the step when the bucket is finished:
+    in the order of buckets, as on the other ranks.
+    """
 
     job: Job
-    operation: _core.Operation | None
-    began: float
+    operation: _core.Operation | None = None
+    failure: Error | None = None
+    nonfinite: bool = False
+    began: float = field(default_factory=time.perf_counter)
 
 
 class NativeEngine(BaseEngine):
@@ -53,6 +64,7 @@ class NativeEngine(BaseEngine):
         super().__init__(planner, verifier, metrics)
         self._wire = wire
         self._queues = Queues()
+        self._in_flight = InFlight(_MOST_IN_FLIGHT)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._started: SimpleQueue[_Started | None] = SimpleQueue()
         self._threads = [
@@ -93,22 +105,24 @@ class NativeEngine(BaseEngine):
 
     def _serve_jobs(self) -> None:
         while (job := self._jobs.get()) is not None:
-            began, operation = time.perf_counter(), None
+            self._in_flight.enter(job.buffer.nbytes)
+            started = _Started(job)
             try:
                 if self.broken is None:
-                    operation = self._start(job)
+                    self._start(started)
             except (CudaError, Timeout, TransportError) as error:
                 self._break(error)
             except Error as error:  # raised on all ranks alike: none of them starts the bucket
-                job.step.fail(error, job.bucket)
+                started.failure = error
                 job.left = 0
             except Exception as error:
                 self._break(error)
-            self._started.put(_Started(job, operation, began))
-            del job, operation  # a bucket must not be kept alive until the next one comes
+            self._started.put(started)
+            del job, started  # a bucket must not be kept alive until the next one comes
         self._started.put(None)
 
-    def _start(self, job: Job) -> _core.Operation | None:
+    def _start(self, started: _Started) -> None:
+        job = started.job
         step, buffer = job.step, job.buffer
         if job.ready is not None:
             stay_on(buffer.device)
@@ -117,8 +131,8 @@ class NativeEngine(BaseEngine):
                 self._verifier.check(step.number)
         if buffer.dtype not in DTYPE_CODES:
             with after(job.ready, buffer.device):
-                self._reduce_plainly(job)
-            return None
+                self._reduce_plainly(started)
+            return
         program = job.program = self._program(job)
         with self.metrics.factorise:
             values = self._begin(program, job)
@@ -130,7 +144,7 @@ class NativeEngine(BaseEngine):
             where = _core.OnDevice(queue, job.ready.cuda_event, program.watched)
             job.stream = self._queues.stream(buffer.device)
         sample, rest = divmod(step.number, SAMPLE_EVERY)
-        return self._wire.communicator.run_plan(
+        started.operation = self._wire.communicator.run_plan(
             program.native,
             step.number,
             job.bucket,
@@ -163,8 +177,9 @@ class NativeEngine(BaseEngine):
             job.ready = mark(values)
         return values
 
-    def _reduce_plainly(self, job: Job) -> None:
+    def _reduce_plainly(self, started: _Started) -> None:
         """Add up a bucket whose dtype is not compressed, in the order of ranks."""
+        job = started.job
         check_averaged(job.buffer)
         buffer = job.buffer.cpu()  # itself, where it is there already
         buffer.mul_(job.step.weight)
@@ -181,9 +196,8 @@ class NativeEngine(BaseEngine):
         try:
             check_weights(float(weights.sum()))
         except InvalidArgument as error:
-            job.step.fail(error, job.bucket)
-        if not bool(torch.isfinite(buffer).all()):
-            job.step.nonfinite = True
+            started.failure = error
+        started.nonfinite = not bool(torch.isfinite(buffer).all())
         job.left = 0
 
     # The finish thread.
@@ -193,11 +207,15 @@ class NativeEngine(BaseEngine):
             try:
                 if started.job.ready is not None:
                     stay_on(started.job.buffer.device)
+                if started.failure is not None:
+                    started.job.step.fail(started.failure, started.job.bucket)
+                started.job.step.nonfinite |= started.nonfinite
                 if started.operation is not None:
                     self._finish_operation(started.job, started.operation, started.began)
             except Exception as error:
                 self._break(error)
             self._finish(started.job)
+            self._in_flight.leave(started.job.buffer.nbytes)
             del started
 
     def _finish_operation(self, job: Job, operation: _core.Operation, began: float) -> None:
@@ -226,7 +244,8 @@ class NativeEngine(BaseEngine):
         metrics.add_error(*operation.sampled_error)
 
     def _disconnect(self) -> None:
-        self._wire.communicator.abort(str(self.broken))
+        with suppress(Error):  # it was closed meanwhile
+            self._wire.communicator.abort(str(self.broken))
 
 
 def _way(link: str, cuda_ipc: str) -> str:

@@ -2,7 +2,8 @@
 
 A bucket is a row of parameters. It is cut into *pieces*, which go through the pipeline one after another.
 Each piece is cut into one *share* a rank: its owner adds that share up. A share is a row of *segments*, each
-a parameter or a part of one, which one codec encodes; a share travels in one frame. A parameter is cut only
+a parameter or a part of one, which one codec encodes. It travels in one frame, so where a frame is limited,
+what is too large for one becomes several shares of the same owner. A parameter is cut only
 at multiples of `ALIGN` and of its codec's block from its start, so that blocks lie the same way wherever a
 cut falls; a matrix that has a shared basis is cut between rows.
 """
@@ -25,16 +26,20 @@ ALIGN = 1024
 """Cuts inside a parameter are at multiples of this and of the codec's block."""
 SLOT_ALIGN = 64
 """Frames start at multiples of this in a buffer."""
+_EXACT_BYTES, _END_BYTES = 4, 64
+"""Of a value that travels as it is, and, at most, of what pads the end of a segment."""
 MIN_SLOT = 512
 """Bytes reserved for a frame at least, so that an aborted one has room for its reason."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a piece may be, about: its compressed bytes, and its values."""
+    """How large a piece may be, about: its compressed bytes, and its values; how large a frame at most."""
 
     piece_bytes: int
     piece_values: int
+    frame_bytes: int | None = None
+    """Of a share's values, were they to travel as they are: inside a host its sum may do so."""
 
 
 C10D_LIMITS = Limits(1 << 20, 1 << 20)
@@ -43,7 +48,10 @@ C10D_LIMITS = Limits(1 << 20, 1 << 20)
 
 def native_limits(world_size: int) -> Limits:
     """Return the limits of the native engine, where a share is a slice that fits in a core's cache."""
-    return Limits(piece_bytes=world_size << 19, piece_values=world_size << 17)
+    # Beside 2^17 values there is no room for the ends of segments, nor for a cut that is a block too far.
+    return Limits(
+        piece_bytes=world_size << 19, piece_values=world_size * 31 << 12, frame_bytes=_core.MAX_PAYLOAD_BYTES
+    )
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive values of a bucket: one share a rank, in the order of ranks."""
+    """Consecutive values of a bucket: one share a rank, or several where frames are limited; by rank."""
 
     shares: tuple[Share, ...]
 
@@ -145,7 +153,9 @@ def _clip(spans: Sequence[_Span], start: int, stop: int) -> list[_Span]:
     return [part for part in (span.between(start, stop) for span in spans) if part.count > 0]
 
 
-def _cut(spans: Sequence[_Span], costs: Sequence[float], aligns: Sequence[int], parts: int) -> list[int]:
+def _cut(
+    spans: Sequence[_Span], costs: Sequence[float] | Mapping[int, float], aligns: Sequence[int], parts: int
+) -> list[int]:
     """Return the `parts + 1` bounds that divide the spans into parts of about equal cost.
 
     `costs` (a value's) and `aligns` are by parameter. Bounds never decrease.
@@ -172,10 +182,10 @@ def cut_bucket(
         sizes: the number of values of each parameter, in the order of the bucket.
         codings: how each parameter travels.
         world_size: the number of ranks, each of which owns a share of every piece.
-        limits: of a piece.
+        limits: of a piece, and of a frame.
 
-    Every value lies in exactly one segment; the shares of a piece cost about the same number of compressed
-    bytes.
+    Every value lies in exactly one segment; what the owners of a piece add up costs about the same number of
+    compressed bytes.
     """
     rates = [coding.bytes_per_value(size) for size, coding in zip(sizes, codings, strict=True)]
     loads = [max(rate / limits.piece_bytes, 1 / limits.piece_values) for rate in rates]
@@ -190,12 +200,29 @@ def cut_bucket(
         inside = _clip(spans, first, last)
         if not inside:
             continue
-        bounds = pairwise(_cut(inside, rates, aligns, world_size))
-        shares = (
-            Share(r, start, _segments(inside, start, stop, codings)) for r, (start, stop) in enumerate(bounds)
-        )
+        shares = []
+        for owner, (start, stop) in enumerate(pairwise(_cut(inside, rates, aligns, world_size))):
+            bounds = _frames(_clip(inside, start, stop), aligns, limits.frame_bytes) or [start, stop]
+            shares += [Share(owner, a, _segments(inside, a, b, codings)) for a, b in pairwise(bounds)]
         pieces.append(Piece(tuple(shares)))
     return tuple(pieces)
+
+
+def _frames(spans: Sequence[_Span], aligns: Sequence[int], most: int | None) -> list[int]:
+    """Return the bounds of as many frames as a share takes, about equally large; none for an empty share."""
+    if not spans or most is None:
+        return []
+    parts = math.ceil(_exact_bytes(spans) / most)
+    costs = {span.parameter: _EXACT_BYTES + _END_BYTES / span.count for span in spans}
+    while True:
+        bounds = _cut(spans, costs, aligns, parts)
+        if all(_exact_bytes(_clip(spans, start, stop)) <= most for start, stop in pairwise(bounds)):
+            return list(dict.fromkeys(bounds))
+        parts += 1  # cuts lie between blocks or rows, which are far smaller than a frame
+
+
+def _exact_bytes(spans: Sequence[_Span]) -> int:
+    return sum(_EXACT_BYTES * span.count + _END_BYTES for span in spans)
 
 
 def _segments(
@@ -237,6 +264,8 @@ def make_plan(
     """Return the plan of a bucket. What else must agree across ranks is in `description`."""
     cut = {"values": list(sizes), "codecs": [coding.description() for coding in codings], "align": ALIGN}
     whole = {"piece bytes": limits.piece_bytes, "piece values": limits.piece_values, "ranks": world_size}
+    if limits.frame_bytes is not None:
+        whole["frame bytes"] = limits.frame_bytes
     return Plan(cut_bucket(sizes, codings, world_size, limits), {**description, **cut, **whole})
 
 

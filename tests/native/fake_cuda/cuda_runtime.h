@@ -182,7 +182,10 @@ inline cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) {
 
 // cuMemGetAddressRange is the only one of the driver's that is asked for: all memory is as large.
 constexpr std::size_t kFakeRange = 4096;
-enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess };
+enum cudaDriverEntryPointQueryResult {
+  cudaDriverEntryPointSuccess,
+  cudaDriverEntryPointSymbolNotFound,
+};
 constexpr unsigned long long cudaEnableDefault = 0;
 
 inline int fake_address_range(unsigned long long* base, std::size_t* bytes, unsigned long long at) {
