@@ -39,6 +39,7 @@ def test_every_share_fits_in_a_frame(parameters: list[tuple[int, CodecSpec]], wo
             assert share.start == position
             position += share.count
             assert fits(share)
+            assert all(segment.offset % segment.coding.align == 0 for segment in share.segments)
     assert position == sum(sizes)
 
 
