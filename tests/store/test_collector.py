@@ -12,7 +12,7 @@ from thinwire.errors import Conflict, CorruptChunk, NotFound, StoreError
 from thinwire.store import collector, leases
 from thinwire.store.collector import Collected, collect
 from thinwire.store.leases import Lease
-from thinwire.store.survey import Census, Survey, union
+from thinwire.store.survey import Census, Plan, Survey, union
 
 
 @pytest.fixture
@@ -229,6 +229,27 @@ def test_a_survey_of_nothing() -> None:
     plan = survey.plan(collector.LIVE_SHARE)
     assert (len(plan.chunks), plan.packs, survey.deletable(set())) == (0, set(), set())
     assert Survey(ids(1), nothing, {b"p"}, set()).missing == 1
+
+
+def census_of(packs: dict[bytes, list[int]]) -> Census:
+    """Packs with their chunks, of one byte each."""
+    places = [(number, chunk) for number, chunks in enumerate(packs.values()) for chunk in chunks]
+    pack_of = np.array([number for number, _ in places], np.int64)
+    return Census(list(packs), ids(*(chunk for _, chunk in places)), pack_of, np.ones(len(places), np.int64))
+
+
+@pytest.mark.parametrize("order", [(b"old", b"new"), (b"new", b"old")])
+def test_what_an_attempt_that_gave_up_has_copied_is_not_copied_again(order: tuple[bytes, bytes]) -> None:
+    def plan(contents: dict[bytes, list[int]], needed: list[int], given_up: set[bytes]) -> Plan:
+        packs = {name: contents[name] for name in order}
+        survey = Survey(ids(*needed), census_of(packs), packs.keys(), set())
+        return survey.plan(collector.LIVE_SHARE, given_up)
+
+    poor = plan({b"old": [1, 2, 3], b"new": [1]}, [1], set())
+    assert (len(poor.chunks), poor.packs) == (0, {b"old"})
+    given_up = plan({b"old": [1, 2, 3], b"new": [1, 2]}, [1, 2, 3], {b"old"})
+    assert given_up.chunks.tolist() == ids(3).tolist()
+    assert given_up.packs == {b"old"}
 
 
 def test_a_union_holds_each_id_once() -> None:
