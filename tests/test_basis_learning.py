@@ -226,7 +226,20 @@ def test_everything_is_handed_over_at_last(target):
         came += matrix
         went += out
         assert np.abs(came - went - numerics.from_bf16(kept)).max() < 1e-5
+    faint = np.full((70, 48), 1e-30, np.float32)
     for _ in range(40):
-        out, kept = spread(vectors, np.zeros((70, 48), np.float32), kept, 0.25)
+        out, kept = spread(vectors, faint, kept, 0.25)
         went += out
     assert np.abs(came - went).max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "fp16", "bf16"])
+def test_a_matrix_of_zeros_hands_nothing_over(target, dtype):
+    """Who averages it leaves the parameter alone, so what it got would be lost."""
+    vectors = basis.begin(33, 9, key=3)
+    kept = numerics.to_bf16(matrix_of("uniform", 130, 33, seed=4))
+    for zero in (0.0, -0.0):
+        matrix = store(np.full((130, 33), zero, np.float32), dtype)
+        found, left = spread(vectors, matrix, kept, 0.25, dtype)
+        assert same_bits(found, matrix)
+        assert same_bits(left, kept)

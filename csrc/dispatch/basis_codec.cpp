@@ -4,6 +4,7 @@
 #include "core/float_env.hpp"
 #include "dispatch/row_groups.hpp"
 
+#include <algorithm>
 #include <string>
 
 namespace thinwire {
@@ -136,6 +137,10 @@ void spread_rest(const Basis& basis, void* matrix, DType dtype, std::size_t rows
                  const std::uint16_t* before, std::uint16_t* after) {
   const FloatEnvironment environment;
   const KernelTable& kernels = active_kernels();
+  if (kernels.is_zero(matrix, rows * basis.columns, dtype)) {
+    std::copy_n(before, rows * basis.columns, after);
+    return;
+  }
   by_groups(rows, [&](std::size_t row, std::size_t some) {
     const std::size_t first = row * basis.columns, count = some * basis.columns;
     void* part = value_at(matrix, dtype, first);

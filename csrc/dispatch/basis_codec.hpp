@@ -64,6 +64,7 @@ void learn_basis(const Basis& basis, const void* matrix, DType dtype, std::size_
                  float* moments);
 // Leaves in `rows` rows of a matrix a share of what they, and `before`, have beside the basis; the
 // rest becomes `after`. Both are as many bf16 values as the matrix has, and may be the same memory.
+// A matrix of zeros stays as it is, and hands over nothing.
 void spread_rest(const Basis& basis, void* matrix, DType dtype, std::size_t rows, float share,
                  const std::uint16_t* before, std::uint16_t* after);
 // Writes the basis of the next step to `next`.

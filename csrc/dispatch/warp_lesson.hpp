@@ -13,7 +13,12 @@ struct LessonArgs {
   Lesson lesson;
   float* coefficients; // as in RowArgs; not rounded
   float* moments;
+  std::uint32_t* seen; // of kWarp columns each, whether they are not all zero; the first then of all
 };
+
+THINWIRE_HD std::size_t seen_words(const Basis& basis) {
+  return ceil_div(basis.columns, kWarp);
+}
 
 struct Factors {
   F a, b;
@@ -42,7 +47,7 @@ THINWIRE_TEAM void read_ahead(std::size_t first, std::size_t stride, std::size_t
 // M[k][j]: one unit is 32 columns of one vector, neighbouring units have the same columns.
 struct AddMoments : NoScratch {
   static THINWIRE_HD std::size_t units(const LessonArgs& a) {
-    return ceil_div(a.lesson.basis.columns, kWarp) * a.lesson.basis.rank;
+    return seen_words(a.lesson.basis) * a.lesson.basis.rank;
   }
 
   template <class Team>
@@ -51,28 +56,44 @@ struct AddMoments : NoScratch {
     const LessonArgs& a = item.args;
     const std::size_t columns = a.lesson.basis.columns, rank = a.lesson.basis.rank, k = unit % rank;
     with_dtype(a.lesson.dtype, [&]<DType D>() {
-      team.lanes([&](unsigned lane) {
+      const auto seen = team.lanes([&](unsigned lane) -> std::uint32_t {
         const std::size_t j = unit / rank * kWarp + lane;
-        if (j < columns)
-          a.moments[k * columns + j] = moment<D>(a, k, j).v;
+        if (j >= columns)
+          return 0;
+        const Moment found = moment<D>(a, k, j);
+        a.moments[k * columns + j] = found.sum.v;
+        return found.seen;
+      });
+      const std::uint32_t most = greatest(team, seen);
+      once(team, [&] {
+        if (k == 0)
+          a.seen[unit / rank] = most;
       });
     });
   }
 
 private:
+  struct Moment {
+    F sum;
+    std::uint32_t seen; // the bits of the column's values
+  };
+
   template <DType D>
-  static THINWIRE_TEAM F moment(const LessonArgs& a, std::size_t k, std::size_t j) {
+  static THINWIRE_TEAM Moment moment(const LessonArgs& a, std::size_t k, std::size_t j) {
     const Basis& basis = a.lesson.basis;
     const float* products = a.coefficients + k * kGroupRows;
-    F sum = F::splat(0.0f);
+    Moment found = {F::splat(0.0f), 0};
     read_ahead(
         0, 1, a.lesson.rows,
         [&](std::size_t i) {
           return Factors{F::splat(products[coefficient_at(basis, i)]),
                          load<D>(a.lesson.matrix, i * basis.columns + j)};
         },
-        [&](std::size_t, Factors f) { sum = multiply_add(f.a, f.b, sum); });
-    return sum;
+        [&](std::size_t, Factors f) {
+          found.sum = multiply_add(f.a, f.b, found.sum);
+          found.seen |= magnitude(f.b);
+        });
+    return found;
   }
 };
 
@@ -125,7 +146,8 @@ THINWIRE_TEAM bool orthonormalise_one(const Team& team, float* vectors, std::siz
   return true;
 }
 
-// The vectors, turned towards the moments and made orthonormal again. One unit is a matrix.
+// The vectors, turned towards the moments and made orthonormal again; and whether the matrix has
+// anything. One unit is a matrix.
 struct Turn : NoScratch {
   static THINWIRE_HD std::size_t units(const LessonArgs&) { return 1; }
 
@@ -137,6 +159,9 @@ struct Turn : NoScratch {
     if (!turn_vectors(team, basis, a.moments, a.lesson.next))
       assign(team, a.lesson.next, basis.rank * basis.columns,
              [&](std::size_t i) { return F::splat(basis.vectors[i]); });
+    const std::uint32_t most =
+        greatest(team, seen_words(basis), [&](std::size_t i) { return a.seen[i]; });
+    once(team, [&] { a.seen[0] = most; });
   }
 
 private:
@@ -195,6 +220,10 @@ struct Spread : NoScratch {
                                 float*) const {
     const LessonArgs& a = item.args;
     const Lesson& lesson = a.lesson;
+    if (a.seen[0] == 0)
+      return each_column(team, lesson.basis, lesson.rows, tile, [&](TileColumn column) {
+        column.each([&](std::size_t i, F&) { lesson.after[i] = lesson.before[i]; });
+      });
     with_dtype(lesson.dtype, [&]<DType D>() {
       each_column(team, lesson.basis, lesson.rows, tile, [&](TileColumn column) {
         column.each([&](std::size_t i, F& v) { v = load<D>(lesson.matrix, i); });
@@ -217,14 +246,18 @@ private:
   }
 };
 
-// Working memory of a lesson: its coefficients, then its moments.
+// Working memory of a lesson: its coefficients, its moments, what was seen.
 inline std::size_t coefficient_work_bytes(const Lesson& lesson) {
   return coefficients_in(lesson.basis, lesson.rows * lesson.basis.columns) * sizeof(float);
 }
 
+inline std::size_t moment_work_bytes(const Lesson& lesson) {
+  return align16(lesson.basis.rank * lesson.basis.columns * sizeof(float));
+}
+
 inline std::size_t work_bytes(const Lesson& lesson) {
-  return coefficient_work_bytes(lesson) +
-         align16(lesson.basis.rank * lesson.basis.columns * sizeof(float));
+  return coefficient_work_bytes(lesson) + moment_work_bytes(lesson) +
+         align16(seen_words(lesson.basis) * sizeof(std::uint32_t));
 }
 
 inline std::size_t table_bytes(std::span<const Lesson> lessons) {
@@ -249,7 +282,9 @@ void learn(Launcher& launcher, std::span<const Lesson> lessons, std::byte* work)
   std::vector<Item<LessonArgs>> items;
   for (const Lesson& lesson : lessons) {
     auto* coefficients = reinterpret_cast<float*>(work);
-    auto* moments = reinterpret_cast<float*>(work + coefficient_work_bytes(lesson));
+    std::byte* after = work + coefficient_work_bytes(lesson);
+    auto* moments = reinterpret_cast<float*>(after);
+    auto* seen = reinterpret_cast<std::uint32_t*>(after + moment_work_bytes(lesson));
     const FoldArgs input = {.x = lesson.matrix,
                             .dtype = lesson.dtype,
                             .n = lesson.rows * lesson.basis.columns,
@@ -258,7 +293,7 @@ void learn(Launcher& launcher, std::span<const Lesson> lessons, std::byte* work)
                             .residual_dtype = DType::fp32,
                             .out = nullptr};
     rows.push_back({{input, lesson.basis, coefficients, nullptr}, nullptr});
-    items.push_back({{lesson, coefficients, moments}, nullptr});
+    items.push_back({{lesson, coefficients, moments, seen}, nullptr});
     work += work_bytes(lesson);
   }
   runner.run(Project{}, rows);

@@ -55,8 +55,12 @@ HostPool& HostPool::shared() {
 }
 
 void HostPool::end_registering() {
-  if (HostPool* pool = shared_pool.load(std::memory_order_acquire))
-    pool->core().end_registering(); // a child's registers nothing
+  HostPool* pool = shared_pool.load(std::memory_order_acquire);
+  if (!pool)
+    return;
+  Core* core = pool->core_.load(std::memory_order_acquire);
+  if (core->generation == pool::generation()) // a child's registers nothing
+    core->end_registering();
 }
 
 Core& HostPool::core() const {

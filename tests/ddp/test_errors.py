@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ddp.ranks import Ranks
-from ddp.training import Weights, assert_replicas, attached, error_of, make_ddp, noise, plain_step, train
+from ddp.training import Net, Weights, assert_replicas, attached, error_of, make_ddp, noise, plain_step, train
 from thinwire import CorruptFrame, Error, InvalidArgument, PeerLost, Timeout
-from thinwire.ddp import HookState, attach
+from thinwire.ddp import HookState, attach, comm_hook
 from thinwire.ddp.c10d_wire import Work
 from thinwire.ddp.frames import HostFrames
 from thinwire.ddp.wire import Wire
@@ -312,6 +312,48 @@ def _closed(rank: int) -> None:
 
 def test_a_closed_state_refuses(ranks: Callable[[int], Ranks]) -> None:
     ranks(2)(_closed)
+
+
+def _two_models(rank: int, with_model: bool) -> None:
+    ddp, other = make_ddp(), make_ddp(seed=1)
+    state = HookState("int8", model=ddp if with_model else None)
+    for wrapped in (ddp, other):
+        wrapped.register_comm_hook(state, comm_hook)
+    train(ddp, rank, 2)
+    before = state.state_dict()["residuals"]
+    for _ in range(2):
+        with pytest.raises(InvalidArgument, match="this HookState serves another DDP module"):
+            other(noise(rank, 0, 4, 64)).square().mean().backward()
+        assert all(torch.equal(kept, before[name]) for name, kept in state.state_dict()["residuals"].items())
+        train(ddp, rank, 1)
+        assert_replicas(ddp)
+        before = state.state_dict()["residuals"]
+    state.close()
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+def test_a_state_serves_one_model(ranks: Callable[[int], Ranks], with_model: bool) -> None:
+    ranks(2)(_two_models, with_model)
+
+
+def _thawed(rank: int) -> None:
+    """The same model in another DDP, with more parameters that learn."""
+    model = Net()
+    model.first.requires_grad_(False)
+    ddp = make_ddp(model)
+    state = HookState("int8")
+    ddp.register_comm_hook(state, comm_hook)
+    train(ddp, rank, 2)
+    model.first.requires_grad_(True)
+    again = make_ddp(model)
+    again.register_comm_hook(state, comm_hook)
+    train(again, rank, 2)
+    assert_replicas(again)
+    state.close()
+
+
+def test_a_state_goes_on_where_more_of_its_model_learns(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_thawed)
 
 
 def _outside_backward(rank: int) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from ddp.ranks import Ranks
 from ddp.training import Weights, assert_replicas, attached, error_of, flat, noise, train
 from thinwire import InvalidArgument
 from thinwire.ddp import HookState, Options
+from thinwire.ddp.checkpoint import Kept, hand_back
 
 
 def _pending(state: HookState) -> dict[str, torch.Tensor]:
@@ -131,22 +134,135 @@ def test_it_follows_the_loss_scale(ranks: Callable[[int], Ranks]) -> None:
     ranks(2)(_scaled)
 
 
-def _idle(rank: int) -> None:
-    """Without new gradients the rest is still handed over."""
-    model = Weights((96, 80))
-    ddp, state = attached("topk:density=0.5", model, warmup=0)
-    ddp([noise(rank, 0, 96, 80)]).backward()
-    before = _pending(state)["weights.0"].float().abs().sum()
-    ddp.zero_grad()
-    ddp([torch.zeros(96, 80)]).backward()
-    assert model.weights[0].grad.abs().sum() > 0
-    after = _pending(state)["weights.0"].float().abs().sum()
-    assert 0.7 * before < after < 0.8 * before
+def _unused(rank: int, transport: str) -> None:
+    """DDP leaves the gradient alone of a parameter that no rank uses: nothing may be put there."""
+    ddp, state = attached("topk", transport=transport, warmup=0, ddp={"find_unused_parameters": True})
+    train(ddp, rank, 2)
+    before = _pending(state)
+    for step in range(2, 4):
+        ddp.zero_grad(set_to_none=True)
+        ddp(noise(rank, step, 4, 64), skip_middle=True).square().mean().backward()
+        assert ddp.module.middle.weight.grad is None
+        found = _pending(state)
+        assert torch.equal(found["middle.weight"], before["middle.weight"])
+        assert not torch.equal(found["last.weight"], before["last.weight"])
+    train(ddp, rank, 1, first=4)
+    assert not torch.equal(_pending(state)["middle.weight"], before["middle.weight"])
+    assert_replicas(ddp)
     state.close()
 
 
-def test_a_zero_gradient_hands_on_what_is_left(ranks: Callable[[int], Ranks]) -> None:
-    ranks(2)(_idle)
+@pytest.mark.parametrize("transport", ["native", "c10d"])
+def test_what_is_left_stays_while_no_rank_uses_a_parameter(
+    ranks: Callable[[int], Ranks], transport: str
+) -> None:
+    ranks(2)(_unused, transport)
+
+
+class _Convolution(nn.Module):
+    """A kernel whose gradient a test sets."""
+
+    def __init__(self, memory_format: torch.memory_format) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(48, 16, 3, 3).to(memory_format=memory_format))
+
+    def forward(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Return the loss whose gradient is `gradient`."""
+        return (self.weight * gradient).sum()
+
+
+def _another_memory_format(rank: int, before: torch.memory_format, after: torch.memory_format) -> None:
+    given, handed_over, saved = (
+        torch.zeros(2, 48, 16, 3, 3).double(),
+        torch.zeros(48, 16, 3, 3).double(),
+        None,
+    )
+    for memory_format in (before, after):
+        model = _Convolution(memory_format)
+        ddp, state = attached("topk", model, warmup=1)
+        if saved is not None:
+            state.load_state_dict(saved)
+            ddp.zero_grad()
+            ddp(torch.zeros(48, 16, 3, 3)).backward()  # makes the entries, and hands nothing over
+            loaded = state.state_dict()
+            for what in ("pending", "bases"):
+                assert torch.equal(loaded[what]["weight"], saved[what]["weight"]), what
+        for step in range(4):
+            gradient = noise(rank, step, 48, 16, 3, 3)
+            ddp.zero_grad()
+            ddp(gradient).backward()
+            given[0] += gradient.double() / 2
+            handed_over += model.weight.grad.double()
+        saved = state.state_dict()
+        state.close()
+    assert saved is not None
+    assert saved["pending"]["weight"].shape == (48, 16, 3, 3)
+    assert saved["bases"]["weight"].shape == (8, 16, 3, 3)
+    given[1] = saved["residuals"]["weight"].double()
+    dist.all_reduce(given)
+    assert torch.allclose(given[0], handed_over + given[1] + saved["pending"]["weight"].double(), atol=1e-4)
+
+
+@pytest.mark.parametrize("before", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("after", [torch.contiguous_format, torch.channels_last])
+def test_a_state_suits_every_memory_format(
+    ranks: Callable[[int], Ranks], before: torch.memory_format, after: torch.memory_format
+) -> None:
+    ranks(2)(_another_memory_format, before, after)
+
+
+def _before_version_5(rank: int) -> None:
+    ddp, state = attached("topk", _Convolution(torch.contiguous_format), warmup=0)
+    ddp(noise(rank, 0, 48, 16, 3, 3)).backward()
+    saved = state.state_dict()
+    in_rows = {what: {"weight": saved[what]["weight"].flatten(1)} for what in ("pending", "bases")}
+    state.load_state_dict({**saved, **in_rows, "version": 4})
+    for what in in_rows:
+        assert torch.equal(state.state_dict()[what]["weight"], saved[what]["weight"])
+    state.close()
+
+
+def test_a_state_from_before_matrices_were_saved_by_their_dimensions(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_before_version_5)
+
+
+def _another_codec(rank: int, codec: str, options: dict[str, Any]) -> None:
+    """A codec that hands over all at once finds what waited in the residuals."""
+    ddp, state = attached("topk", warmup=0)
+    train(ddp, rank, 3)
+    saved = state.state_dict()
+    state.close()
+    _, other = attached(codec, **options)
+    other.load_state_dict(saved)
+    loaded = other.state_dict()
+    assert loaded["pending"] == {}
+    assert saved["pending"]
+    for name, residual in saved["residuals"].items():
+        part = saved["pending"][name].float() if rank == 0 else torch.zeros(())
+        assert torch.equal(loaded["residuals"][name], residual + part)
+    other.close()
+
+
+@pytest.mark.parametrize(("codec", "options"), [("int8", {}), ("topk", {"share": 1}), ("topk", {"basis": 0})])
+def test_a_codec_that_hands_over_at_once_takes_what_waits(
+    ranks: Callable[[int], Ranks], codec: str, options: dict[str, Any]
+) -> None:
+    ranks(2)(_another_codec, codec, options)
+
+
+def _kept(residual: torch.Tensor | None) -> Kept:
+    return Kept({} if residual is None else {"w": residual}, {}, {"w": torch.ones(4, 2).bfloat16()}, {})
+
+
+def test_what_no_residual_can_take_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert hand_back(_kept(torch.zeros(4, 2)), is_taker=False).residuals["w"].sum() == 0
+    assert not caplog.records
+    assert hand_back(_kept(None), is_taker=True).pending == {}
+    assert "what waits for parameter w is dropped" in caplog.text
+    with pytest.raises(
+        InvalidArgument, match=r"the pending part of w is \(4, 2\) in the state, its residual"
+    ):
+        hand_back(_kept(torch.zeros(3)), is_taker=True)
 
 
 def _disagree(rank: int) -> str:

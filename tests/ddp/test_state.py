@@ -87,7 +87,7 @@ def _contents(rank: int) -> None:
     tensors = saved.pop("residuals")
     assert [saved.pop(what) for what in ("bases", "pending", "factors")] == [{}, {}, {}]
     assert json.loads(json.dumps(saved)) == saved
-    assert saved == {"version": 4, "step": 3, "rank": rank, "world_size": 2, "loss_scale": 1.0}
+    assert saved == {"version": 5, "step": 3, "rank": rank, "world_size": 2, "loss_scale": 1.0}
     wanted = {name: p.shape for name, p in ddp.module.named_parameters() if p.dim() == 2}
     assert {name: r.shape for name, r in tensors.items()} == wanted
     assert all(type(r) is torch.Tensor and r.any() for r in tensors.values())
@@ -161,6 +161,21 @@ def _one_loads(rank: int) -> None:
 
 def test_a_rank_that_does_not_load_is_named(fresh_ranks: Callable[[int], Ranks]) -> None:
     fresh_ranks(2)(_one_loads)
+
+
+def _one_is_late(rank: int) -> None:
+    _, state = attached("int8", timeout=1.0)
+    saved = {**state.state_dict(), "step": 7}
+    for turn in range(2):
+        if turn == rank:
+            with pytest.raises(Timeout, match=f"rank {1 - rank} has not"):
+                state.load_state_dict(saved)
+        dist.barrier()
+    assert state.state_dict()["step"] == 0
+
+
+def test_a_rank_that_comes_too_late_does_not_load_alone(fresh_ranks: Callable[[int], Ranks]) -> None:
+    fresh_ranks(2)(_one_is_late)
 
 
 def _save_of(rank: int) -> Saved:

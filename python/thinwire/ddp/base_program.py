@@ -197,7 +197,7 @@ class BaseProgram:
         for i, shape in shapes.items():
             rows, pending = sizes[i] // shape.columns, None
             if bound.share < 1:
-                pending = memory.pending.of_matrix(self.parameters[i], rows, shape.columns)
+                pending = memory.pending.of_matrix(self.parameters[i])
             self.lessons.append(Lesson(found[i], starts[i] * item, rows, pending, bound.share))
         for i, factors in enumerate(bound.factors):
             if factors is not None:

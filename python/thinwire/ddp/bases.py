@@ -12,6 +12,7 @@ import struct
 import torch
 
 from thinwire import _core
+from thinwire.ddp.model import in_order_of_dimensions
 from thinwire.ddp.names import Names
 from thinwire.ddp.plan import BasisShape
 from thinwire.ddp.shared import SharedArrays
@@ -20,14 +21,15 @@ from thinwire.ddp.shared import SharedArrays
 class MatrixBasis:
     """The basis of one matrix: the vectors that frames are coded along, and those of the next step.
 
-    They lie on the device of the matrix.
+    They lie on the device of the parameter.
 
     Attributes:
         vectors: (rank, columns) fp32, the same memory for life.
         native: the vectors in the form the frames' layouts take.
     """
 
-    def __init__(self, shape: BasisShape, seed: int, device: torch.device) -> None:
+    def __init__(self, parameter: torch.Tensor, shape: BasisShape, seed: int) -> None:
+        self._parameter, device = parameter, parameter.device
         self.vectors = torch.empty(shape.rank, shape.columns, dtype=torch.float32, device=device)
         self.native = _core.Basis(shape.columns, shape.rank, self.vectors.data_ptr())
         self._key = _core.xxh3_64(struct.pack("<QQQ", seed, shape.rank, shape.columns))
@@ -38,8 +40,8 @@ class MatrixBasis:
 
     @property
     def current(self) -> torch.Tensor:
-        """The vectors."""
-        return self.vectors
+        """The vectors, by the parameter's dimensions: see `in_order_of_dimensions`."""
+        return in_order_of_dimensions(self.vectors, self._parameter)
 
     @property
     def nbytes(self) -> int:
@@ -78,9 +80,9 @@ class Bases(SharedArrays[MatrixBasis]):
     """The bases of all matrices."""
 
     def __init__(self, names: Names, seed: int) -> None:
-        super().__init__(names, "basis", "option basis: vectors x columns")
+        super().__init__(names, "basis", "option basis: vectors x a row of the parameter")
         self._seed = seed
 
     def of_matrix(self, parameter: torch.Tensor, shape: BasisShape) -> MatrixBasis:
         """Return the basis of a parameter, made at its first use. See `of`."""
-        return self.of(parameter, lambda: MatrixBasis(shape, self._seed, parameter.device))
+        return self.of(parameter, lambda: MatrixBasis(parameter, shape, self._seed))

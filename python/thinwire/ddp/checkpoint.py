@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from thinwire import _core
+from thinwire.ddp.plan import canonical_json
 from thinwire.errors import InvalidArgument
 
-VERSION = 4
+VERSION = 5
 SHARED = ("bases", "pending", "factors")
 """What all ranks hold alike."""
 _BY_NAME = {"residuals", *SHARED}
 _KEYS = {"version", "step", "rank", "world_size", "loss_scale", *_BY_NAME}
-_CAME_LATER = {1: SHARED, 2: ("pending", "factors"), 3: ("factors",)}
+_CAME_LATER = {1: SHARED, 2: ("pending", "factors"), 3: ("factors",), 4: ()}
 """What states of earlier versions do not have."""
 _log = logging.getLogger("thinwire.ddp")
 
@@ -97,8 +98,10 @@ def merge_states(saved: Any, rank: int, world_size: int) -> SavedState:
             raise InvalidArgument(
                 f"the states of rank {first.rank} and rank {state.rank} are not from one checkpoint"
             )
-        for what in SHARED:
-            if digest(getattr(state.kept, what)) != digest(getattr(first.kept, what)):
+    for what in SHARED if len(states) > 1 else ():
+        digests = [digest(getattr(state.kept, what)) for state in states]
+        for state, found in zip(states, digests, strict=True):
+            if found != digests[0]:
                 raise InvalidArgument(
                     f"rank {first.rank} and rank {state.rank} were saved with different {what}"
                 )
@@ -131,5 +134,29 @@ def _sum(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]
 
 def digest(entries: Mapping[str, torch.Tensor]) -> int:
     """Return a hash of saved arrays, by which ranks find out whether they load the same."""
-    named = ((name, entry.detach().float().cpu().contiguous()) for name, entry in sorted(entries.items()))
-    return _core.xxh3_64(b"".join(name.encode() + entry.numpy().tobytes() for name, entry in named))
+    hashes = {name: _digest_of(entry) for name, entry in entries.items()}
+    return _core.xxh3_64(canonical_json(hashes))
+
+
+def _digest_of(entry: torch.Tensor) -> int:
+    return _core.xxh3_64(entry.detach().float().cpu().contiguous().numpy().data)
+
+
+def hand_back(kept: Kept, is_taker: bool) -> Kept:
+    """Return the same without pending parts, for a hook that hands over all at once.
+
+    One rank, the taker, adds them to its residuals; what it has no residual for is lost, which is logged.
+    """
+    residuals = dict(kept.residuals)
+    for name, part in kept.pending.items() if is_taker else ():
+        if name not in residuals:
+            _log.warning("what waits for parameter %s is dropped: it has no residual to be added to", name)
+            continue
+        residual = residuals[name]
+        if part.numel() != residual.numel():
+            raise InvalidArgument(
+                f"the pending part of {name} is {tuple(part.shape)} in the state, its residual"
+                f" {tuple(residual.shape)}"
+            )
+        residuals[name] = residual.float() + part.float().reshape(residual.shape)
+    return replace(kept, residuals=residuals, pending={})

@@ -48,9 +48,32 @@ def matrix_shape(parameter: torch.Tensor) -> tuple[int, int]:
     A row belongs to one index of the outermost dimension: a convolution is (out, in * kernel).
     """
     real = real_view(parameter)
-    outermost = max(range(real.dim()), key=lambda i: (real.stride(i), real.shape[i], -i))
-    rows = real.shape[outermost] if is_dense(real) else real.shape[0]
+    rows = real.shape[_memory_order(real)[0]]
     return rows, real.numel() // max(rows, 1)
+
+
+def in_order_of_dimensions(rows: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """View (n, columns) values, in each row as `matrix_shape` lays them out, by the parameter's dimensions.
+
+    Returns (n, *the dimensions but the outermost in memory), whatever the memory format of the parameter.
+    """
+    real = real_view(parameter)
+    inner = _memory_order(real)[1:]
+    in_memory = rows.view(len(rows), *(real.shape[i] for i in inner))
+    return in_memory.permute(0, *(1 + inner.index(i) for i in sorted(inner)))
+
+
+def in_shape_of(matrix: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """View the (rows, columns) of `matrix_shape` in the parameter's shape."""
+    return in_order_of_dimensions(matrix, parameter).movedim(0, _memory_order(real_view(parameter))[0])
+
+
+def _memory_order(real: torch.Tensor) -> list[int]:
+    """Return the dimensions as DDP's buckets lay out the gradient, outermost first."""
+    if not is_dense(real):
+        return list(range(real.dim()))
+    strides, shape = real.stride(), real.shape
+    return sorted(range(real.dim()), key=lambda i: (-strides[i], -shape[i], i))
 
 
 def is_dense(tensor: torch.Tensor) -> bool:

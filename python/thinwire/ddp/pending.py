@@ -10,24 +10,27 @@ from __future__ import annotations
 import torch
 
 from thinwire.ddp.bases import MatrixBasis
+from thinwire.ddp.model import in_shape_of, matrix_shape
 from thinwire.ddp.names import Names
 from thinwire.ddp.shared import SharedArrays
 
 
 class Pending:
-    """What one matrix's steps have left for later: (rows, columns) bf16, as the gradient lies in memory.
+    """What one parameter's steps have left for later: (rows, columns) bf16, as the gradient lies in memory.
 
-    It lies on the device of the matrix.
+    It lies on the device of the parameter.
     """
 
-    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
-        self._kept, self._next = torch.zeros(2, rows, columns, dtype=torch.bfloat16, device=device).unbind()
+    def __init__(self, parameter: torch.Tensor) -> None:
+        self._parameter = parameter
+        shape = (2, *matrix_shape(parameter))
+        self._kept, self._next = torch.zeros(shape, dtype=torch.bfloat16, device=parameter.device).unbind()
         self._spread = False
 
     @property
     def current(self) -> torch.Tensor:
-        """What the next step adds."""
-        return self._kept
+        """What the next step adds, in the shape of the parameter."""
+        return in_shape_of(self._kept, self._parameter)
 
     @property
     def nbytes(self) -> int:
@@ -62,8 +65,8 @@ class Pendings(SharedArrays[Pending]):
     """What is kept for all matrices."""
 
     def __init__(self, names: Names) -> None:
-        super().__init__(names, "pending part", "rows x columns")
+        super().__init__(names, "pending part", "the shape of the parameter")
 
-    def of_matrix(self, parameter: torch.Tensor, rows: int, columns: int) -> Pending:
+    def of_matrix(self, parameter: torch.Tensor) -> Pending:
         """Return what is kept for a parameter, nothing at its first use. See `of`."""
-        return self.of(parameter, lambda: Pending(rows, columns, parameter.device))
+        return self.of(parameter, lambda: Pending(parameter))

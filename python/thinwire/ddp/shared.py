@@ -68,8 +68,7 @@ class SharedArrays(Generic[EntryT]):
             entry = make()
             name = self._names.of(parameter)
             if name in self._loaded:
-                self._check_shape(name, self._loaded[name], entry.current)
-                entry.current.copy_(self._loaded.pop(name))
+                entry.current.copy_(self._fitted(name, self._loaded.pop(name), entry.current))
             self._of[parameter] = entry
         return entry
 
@@ -110,7 +109,7 @@ class SharedArrays(Generic[EntryT]):
             raise InvalidArgument(f"the state has no {self._what} for parameter {some(missing)}")
         for name, entry in known.items():
             if name in entries:
-                self._check_shape(name, entries[name], entry.current)
+                self._fitted(name, entries[name], entry.current)
 
     def load(self, entries: Mapping[str, torch.Tensor]) -> None:
         """Take up what was saved, or without an entry what the first step has. Others wait for their use."""
@@ -118,16 +117,20 @@ class SharedArrays(Generic[EntryT]):
         self.discard()
         loose = {name: entry.detach().clone() for name, entry in entries.items()}
         for parameter, entry in self._of.items():
-            saved = loose.pop(self._names.of(parameter), None)
+            name = self._names.of(parameter)
+            saved = loose.pop(name, None)
             if saved is not None:
-                entry.current.copy_(saved)
+                entry.current.copy_(self._fitted(name, saved, entry.current))
             else:
                 entry.begin()
         self._loaded = loose
 
-    def _check_shape(self, name: str, found: torch.Tensor, wanted: torch.Tensor) -> None:
-        if found.shape != wanted.shape:
-            raise InvalidArgument(
-                f"the {self._what} of {name} is {tuple(found.shape)} in the state, {tuple(wanted.shape)} here"
-                f" ({self._option})"
-            )
+    def _fitted(self, name: str, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Return a saved entry in the shape that it has here. Raises InvalidArgument."""
+        lines = len(wanted), wanted[0].numel()  # rows as they lie in memory: states before version 5
+        if tuple(found.shape) in (tuple(wanted.shape), lines):
+            return found.reshape(wanted.shape)
+        raise InvalidArgument(
+            f"the {self._what} of {name} is {tuple(found.shape)} in the state, {tuple(wanted.shape)} here"
+            f" ({self._option})"
+        )

@@ -6,6 +6,7 @@ import logging
 import math
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.base_program import DTYPE_CODES, Identity
 from thinwire.ddp.base_wire import BaseWire
 from thinwire.ddp.bases import Bases
-from thinwire.ddp.checkpoint import SHARED, SavedState, digest, merge_states
+from thinwire.ddp.checkpoint import SHARED, SavedState, digest, hand_back, merge_states
 from thinwire.ddp.device_program import DeviceProgram
 from thinwire.ddp.engine import Engine
 from thinwire.ddp.factors import Factors
@@ -133,10 +134,11 @@ class HookState:
     def state_dict(self) -> dict[str, Any]:
         """Return this rank's state between two steps: its number, and copies of what is kept for parameters.
 
-        These are residuals, bases, pending parts and factors, named after their parameters. A residual has
-        the shape of its parameter, and every rank's differs; a basis is (vectors, columns), a pending part
-        (rows, columns), a factor pair flat, all the same on all ranks. To resume bit by bit, save and load
-        each rank's own. Waits for the device, so that any stream may be the current one.
+        These are residuals, bases, pending parts and factors, named after their parameters. Residuals and
+        pending parts have the shape of their parameter, and every rank's residuals differ; a basis is
+        (vectors, *shape of a row), a factor pair flat, and like the pending parts the same on all ranks. To
+        resume bit by bit, save and load each rank's own. Waits for the device, so that any stream may be the
+        current one.
         """
         stepper = self.stepper
         with stepper.apart():
@@ -150,6 +152,7 @@ class HookState:
         `state_dict` is this rank's own, or a list of those of several former ranks, whose number may differ:
         old rank i goes to rank i mod the number of ranks, and residuals that meet are added. Another rank's
         alone gives the step number and what ranks share; residuals then start from zero, which is logged.
+        Where this hook hands over all at once, pending parts are added to the residuals of rank 0.
 
         Raises InvalidArgument on all ranks, and changes nothing, if names or shapes do not fit or ranks load
         different steps; Timeout naming the ranks that did not call it.
@@ -217,6 +220,8 @@ class HookState:
         failure, merged = None, None
         try:
             merged = merge_states(state_dict, self._rank, self._world_size)
+            if self._policy.share == 1:
+                merged = replace(merged, kept=hand_back(merged.kept, self._rank == 0))
             if self._engine is not None:
                 self._memory.check(merged.kept)
         except InvalidArgument as error:
@@ -233,15 +238,17 @@ class HookState:
             "loss scale": merged and merged.loss_scale,
             **{what: merged and digest(getattr(merged.kept, what)) for what in SHARED},
         }
-        answers = self._wire.meet(answer, "called load_state_dict") if self._wire is not None else [answer]
+        answers = [answer] if self._wire is None else self._wire.meet(answer, "called load_state_dict")
         for rank, other in enumerate(answers):
             if other["failure"] is not None:
                 raise InvalidArgument(f"rank {rank}: {other['failure']}")
         require_equal("the state to load", answers)
+        if self._wire is not None:  # who came after the others' timeout must not load alone
+            self._wire.meet({}, "loaded a state with the others")
 
     def _apply(self, merged: SavedState) -> None:
         self.stepper.number, self.stepper.loss_scale = merged.step, merged.loss_scale
         if self._engine is not None:
             self._memory.load(merged.kept)
         elif merged.kept.residuals:
-            _log.warning("a single rank sends nothing: the residuals of the loaded state are dropped")
+            _log.warning("a single rank sends nothing: what the loaded state keeps for later is dropped")

@@ -57,6 +57,8 @@ class Stepper:
         self._error: Error | None = None
         self._programs = 0
         self._is_to_commit = False
+        self._served: set[torch.Tensor] = set()
+        self._is_of_another_model = False
         self._devices: set[torch.device] = set()
         self._began = self._ended = self._last_end = 0.0
 
@@ -68,7 +70,7 @@ class Stepper:
         self._devices.add(buffer.device)
         future = future_of(buffer)
         job = Job(self._step, bucket.index(), bucket.is_last(), buffer, bucket.parameters(), future)
-        refusal = self._refusal(job.buffer)
+        refusal = self._refusal(job)
         if self._engine is not None and refusal is None:
             self._count(job.buffer.nbytes)
             job.ready = mark(buffer)
@@ -165,10 +167,17 @@ class Stepper:
             self._memory.rescale(scale / self.loss_scale)
         self.loss_scale = scale
 
-    def _refusal(self, buffer: torch.Tensor) -> Error | None:
+    def _refusal(self, job: Job) -> Error | None:
         """Return why this bucket cannot be reduced."""
         if self._engine is None:
             return None
+        buffer = job.buffer
+        self._recognise(job)
+        if self._is_of_another_model:
+            return InvalidArgument(
+                "this HookState serves another DDP module, whose residuals and number of steps it has; make"
+                " one for each module"
+            )
         if not self._engine.usable:
             return InvalidArgument("this HookState was closed, or made before a fork; make a new one")
         if buffer.layout != torch.strided:
@@ -183,6 +192,13 @@ class Stepper:
         except Error as error:
             return error
         return None
+
+    def _recognise(self, job: Job) -> None:
+        """Find out whose step this is: another model's where bucket 0 has no parameter that is known."""
+        if job.bucket == 0:
+            self._is_of_another_model = bool(self._served) and self._served.isdisjoint(job.parameters)
+        if not self._is_of_another_model:
+            self._served.update(job.parameters)
 
     def _count(self, nbytes: int) -> None:
         self._metrics.bucket_bytes.append(nbytes)

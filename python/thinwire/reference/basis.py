@@ -128,8 +128,11 @@ def learn(vectors: F32, matrix: F32, moments: F32) -> F32:
 def spread(vectors: F32, matrix: F32, share: float, kept: U16) -> tuple[F32, U16]:
     """Return a matrix that hands over a share of what lies beside the basis, and what is kept for later.
 
-    `kept` are bf16 bits in the matrix's shape: what earlier steps have left.
+    `kept` are bf16 bits in the matrix's shape: what earlier steps have left. A matrix of zeros hands over
+    nothing.
     """
+    if not matrix.any():
+        return matrix.copy(), kept.copy()
     out, later = matrix.copy(), kept.copy()
     for first in range(0, len(matrix), GROUP_ROWS):
         rows = slice(first, first + GROUP_ROWS)

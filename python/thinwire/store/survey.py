@@ -88,8 +88,8 @@ class Survey:
         return set(condemned & self._present) - needed
 
     def _holders(self, given_up: AbstractSet[bytes]) -> NDArray[np.bool_]:
-        """One usable row of each needed chunk: that in the pack with the most needed bytes, of equals with the
-        least garbage. A pack that is given up comes last: what an earlier attempt copied out of it stays.
+        """One usable row of each needed chunk: in the pack with the most needed bytes, of equals the least
+        garbage. A pack that is given up comes last: what an earlier attempt copied out of it stays.
         """
         needed = self._usable & self._live[self._chunk]
         rows = np.flatnonzero(needed)
