@@ -25,6 +25,7 @@ from thinwire.errors import NonFinite, ReplicaMismatch
 RanksOfSize = Callable[[int], Ranks]
 SHAPES = ((300, 130), (77,), (64, 96), (5000,), (40, 11), (128, 64))
 STEPS = 5
+GREATEST = 65504.0  # in fp16
 UNUSED_IN, ZERO = 2, 2
 """In this step this matrix has no gradient."""
 
@@ -45,9 +46,11 @@ class Run:
         self.ddp, self.state = attached(codec, self.model, transport="c10d", **options)
         self._optimizer = torch.optim.SGD(self.ddp.parameters(), 0.5)
 
-    def step(self, number: int, poison: float = 0.0) -> None:
-        """Train one step; rank 1 adds `poison` to a value of the first matrix."""
+    def step(self, number: int, poison: float = 0.0, fill: float | None = None) -> None:
+        """Train one step; rank 1 adds `poison` to a value of the first matrix, of which all is `fill`."""
         gradients = [noise(self._rank + 10 * i, number, *shape) for i, shape in enumerate(self._shapes)]
+        if fill is not None:
+            gradients[0].fill_(fill)
         gradients[0][3, 4] += poison if self._rank == 1 else 0.0
         if number == UNUSED_IN:
             gradients[ZERO].zero_()
@@ -170,6 +173,27 @@ def test_a_step_that_is_not_finite_is_found_and_nothing_is_learnt_from_it(
     ranks: RanksOfSize, codec: str
 ) -> None:
     ranks(2)(_poisoned, codec)
+
+
+def _overflows(rank: int, codec: str) -> None:
+    """The mean is finite, and not so in fp16 once the codec has rounded it up."""
+
+    def play(run: Run) -> None:
+        for number in range(STEPS):
+            with torch.no_grad():
+                for weight in run.model.weights:
+                    weight.zero_()
+            before = run.bits()
+            run.step(number, fill=GREATEST if number == 3 else None)
+            assert run.bits()["nonfinite"] == (number >= 3)
+            assert number != 3 or all(run.bits()[what] == before[what] for what in ("bases", "pending"))
+
+    _same(rank, codec, {"warmup": STEPS, "dtype": torch.float16}, play)
+
+
+@pytest.mark.parametrize("codec", ["int8", "sign1", "topk"])
+def test_rounding_up_beyond_fp16_is_found(ranks: RanksOfSize, codec: str) -> None:
+    ranks(2)(_overflows, codec)
 
 
 class _Scale:

@@ -159,7 +159,7 @@ class BaseProgram:
         """
         if self.stand_in is not None and not self.stand_in.give(buffer, step):
             step.nonfinite = True
-        if _overflows(buffer):
+        if can_overflow(buffer.dtype) and self._has_overflowed(buffer):
             step.nonfinite = True
         if step.nonfinite:
             return
@@ -225,6 +225,10 @@ class BaseProgram:
         _core.cuda_learn(bases, self.dtype, stream)
         _core.cuda_learn_factors(factors, is_left, self.dtype, stream)
 
+    def _has_overflowed(self, buffer: torch.Tensor) -> bool:
+        """Say whether the mean is not finite in the bucket: the same on all ranks. Waits for the device."""
+        return not bool(buffer.isfinite().all())
+
     def _layout_of(self, share: Share) -> _core.Layout:
         return share.layout(self.plan.plan_id, self._bases)
 
@@ -243,9 +247,9 @@ class BaseProgram:
         return of_array(0), of_array(1)
 
 
-def _overflows(buffer: torch.Tensor) -> bool:
-    """Whether a mean on the host that was finite is not so in the bucket's dtype; the same on all ranks."""
-    return buffer.dtype == torch.float16 and not buffer.is_cuda and not bool(buffer.isfinite().all())
+def can_overflow(dtype: torch.dtype) -> bool:
+    """Say whether a mean that is finite in fp32 may not be so in a bucket of this dtype."""
+    return dtype == torch.float16
 
 
 def starts_of(sizes: Sequence[int]) -> list[int]:

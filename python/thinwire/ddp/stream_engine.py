@@ -16,6 +16,7 @@ from typing import cast
 import torch
 
 from thinwire.ddp.base_engine import BaseEngine
+from thinwire.ddp.base_program import can_overflow
 from thinwire.ddp.c10d_wire import C10dWire, Work
 from thinwire.ddp.contribution import Contribution
 from thinwire.ddp.device_frames import DeviceFrames
@@ -191,6 +192,8 @@ class StreamEngine(BaseEngine):
 
     def _learn_in_order(self, program: DeviceProgram, job: Job) -> None:
         """Learn from a bucket, and hand over a part of it unless the step is not finite: then all of it."""
+        if self._outcome is not None and can_overflow(job.buffer.dtype):
+            self._outcome.count_values(job.buffer)
         if not program.spreads or self._outcome is None:
             program.end(job.buffer, job.step)
             return
