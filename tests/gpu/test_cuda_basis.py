@@ -184,10 +184,10 @@ class Matrix(NamedTuple):
 
     @staticmethod
     def on(device: str, shape: tuple[int, int, int], gradient: torch.Tensor, share: float) -> Matrix:
-        rows, columns, rank = shape
-        where = torch.device(device)
-        kept = Pending(rows, columns, where) if share < 1 else None
-        return Matrix(MatrixBasis(BasisShape(rank, columns), 1, where), kept, gradient.to(where))
+        _, columns, rank = shape
+        there = gradient.to(device)
+        kept = Pending(there) if share < 1 else None
+        return Matrix(MatrixBasis(there, BasisShape(rank, columns), 1), kept, there)
 
     def lesson(self, share: float) -> Lesson:
         return Lesson(self.basis, 0, len(self.gradient), self.pending, share)
@@ -208,7 +208,7 @@ def equal_bits(found: torch.Tensor, wanted: torch.Tensor) -> bool:
 
 
 def check_lessons(shapes: list[tuple[int, int, int]], kind: str, dtype: int, share: float) -> None:
-    """Learn and hand over twice on both sides, all matrices in one call on the device."""
+    """Learn and hand over twice on both sides, then find nothing; all matrices in one call on the device."""
     tensors = [
         torch.from_numpy(values(kind, rows * columns, seed=rows).reshape(rows, columns)).to(
             device_calls.TORCH_DTYPES[dtype]
@@ -217,7 +217,9 @@ def check_lessons(shapes: list[tuple[int, int, int]], kind: str, dtype: int, sha
     ]
     host = [Matrix.on("cpu", s, t.clone(), share) for s, t in zip(shapes, tensors, strict=True)]
     device = [Matrix.on("cuda", s, t, share) for s, t in zip(shapes, tensors, strict=True)]
-    for _ in range(2):
+    for step in range(3):
+        for matrix in [*host, *device] if step == 2 else ():
+            matrix.gradient.zero_()
         for matrix in host:
             matrix.lesson(share).take(matrix.gradient.data_ptr(), dtype, 0)
         lessons = [matrix.lesson(share).on_device(matrix.gradient.data_ptr()) for matrix in device]

@@ -14,6 +14,7 @@ from ddp.ranks import Ranks
 from ddp.training import Weights, assert_replicas, attached, error_of, noise
 from gpu.device_calls import needs_gpu, torch
 from thinwire import NotBuilt, PeerLost
+from thinwire.errors import NonFinite
 
 pytestmark = needs_gpu
 
@@ -63,6 +64,17 @@ def _mixed(rank: int) -> list[bytes]:
 
 def test_a_rank_on_a_gpu_trains_with_one_on_the_cpu(ranks: RanksOfSize) -> None:
     assert ranks(2)(_mixed) == ranks(2)(_train, "cpu", "int8", "float32", {})
+
+
+def _overflow(rank: int) -> None:
+    ddp, state = attached("int8", Weights((96, 80), dtype=torch.float16).cuda(), nonfinite="raise")
+    with pytest.raises(NonFinite):
+        ddp([torch.full((96, 80), 65504.0, dtype=torch.float16, device="cuda")]).backward()
+    state.close()
+
+
+def test_rounding_up_beyond_fp16_counts_as_not_finite(ranks: RanksOfSize) -> None:
+    ranks(2)(_overflow)
 
 
 def _beside_other_streams(rank: int) -> None:
