@@ -75,8 +75,7 @@ void register_bases(py::module_& m) {
           py::arg("matrix"), py::arg("dtype"), py::arg("rows"), py::arg("share"), py::arg("before"),
           py::arg("after"), ReleaseGil(),
           "Leaves in the matrix a share of what it and before, bf16, have beside the basis; the "
-          "rest "
-          "becomes after.")
+          "rest becomes after. A matrix of zeros stays, and so does before.")
       .def(
           "turn",
           [](const Basis& basis, Address moments, Address next) {

@@ -138,7 +138,8 @@ void spread_rest(const Basis& basis, void* matrix, DType dtype, std::size_t rows
   const FloatEnvironment environment;
   const KernelTable& kernels = active_kernels();
   if (kernels.is_zero(matrix, rows * basis.columns, dtype)) {
-    std::copy_n(before, rows * basis.columns, after);
+    if (after != before)
+      std::copy_n(before, rows * basis.columns, after);
     return;
   }
   by_groups(rows, [&](std::size_t row, std::size_t some) {

@@ -13,12 +13,10 @@ struct LessonArgs {
   Lesson lesson;
   float* coefficients; // as in RowArgs; not rounded
   float* moments;
-  std::uint32_t* seen; // of kWarp columns each, whether they are not all zero; the first then of all
+  std::uint32_t* seen; // a word for kWarp columns, 0 if all are zero; Turn makes it one for all
 };
 
-THINWIRE_HD std::size_t seen_words(const Basis& basis) {
-  return ceil_div(basis.columns, kWarp);
-}
+THINWIRE_HD std::size_t seen_words(const Basis& basis) { return ceil_div(basis.columns, kWarp); }
 
 struct Factors {
   F a, b;
@@ -64,11 +62,10 @@ struct AddMoments : NoScratch {
         a.moments[k * columns + j] = found.sum.v;
         return found.seen;
       });
+      if (k != 0) // the other vectors have seen the same
+        return;
       const std::uint32_t most = greatest(team, seen);
-      once(team, [&] {
-        if (k == 0)
-          a.seen[unit / rank] = most;
-      });
+      once(team, [&] { a.seen[unit / rank] = most; });
     });
   }
 

@@ -256,7 +256,7 @@ class Basis:
     def spread(self, matrix: int, dtype: int, rows: int, share: float, before: int, after: int) -> None:
         """Leaves in the matrix a share of what it and before, bf16, have beside the basis.
 
-        The rest becomes after.
+        The rest becomes after. A matrix of zeros stays, and so does before.
         """
     def turn(self, moments: int, next: int) -> None:
         """Writes the vectors, turned towards the moments, to next."""

@@ -14,7 +14,8 @@ from ddp.ranks import Ranks
 from ddp.training import Weights, assert_replicas, attached, error_of, flat, noise, train
 from thinwire import InvalidArgument
 from thinwire.ddp import HookState, Options
-from thinwire.ddp.checkpoint import Kept, hand_back
+from thinwire.ddp.feedback import Residuals
+from thinwire.ddp.names import Names
 
 
 def _pending(state: HookState) -> dict[str, torch.Tensor]:
@@ -211,19 +212,36 @@ def test_a_state_suits_every_memory_format(
     ranks(2)(_another_memory_format, before, after)
 
 
-def _before_version_5(rank: int) -> None:
-    ddp, state = attached("topk", _Convolution(torch.contiguous_format), warmup=0)
+def _before_version_5(rank: int, memory_format: torch.memory_format) -> None:
+    """They were saved as they lie in memory: rows of what a row has."""
+    ddp, state = attached("topk", _Convolution(memory_format), warmup=0)
     ddp(noise(rank, 0, 48, 16, 3, 3)).backward()
     saved = state.state_dict()
-    in_rows = {what: {"weight": saved[what]["weight"].flatten(1)} for what in ("pending", "bases")}
+    in_rows = {
+        what: {name: _as_in_memory(entry, memory_format) for name, entry in saved[what].items()}
+        for what in ("pending", "bases")
+    }
     state.load_state_dict({**saved, **in_rows, "version": 4})
     for what in in_rows:
         assert torch.equal(state.state_dict()[what]["weight"], saved[what]["weight"])
     state.close()
+    _, at_once = attached("int8", _Convolution(memory_format))
+    at_once.load_state_dict({**saved, **in_rows, "version": 4})
+    part = saved["pending"]["weight"].float() if rank == 0 else torch.zeros(())
+    assert torch.equal(at_once.state_dict()["residuals"]["weight"], saved["residuals"]["weight"] + part)
+    at_once.close()
 
 
-def test_a_state_from_before_matrices_were_saved_by_their_dimensions(ranks: Callable[[int], Ranks]) -> None:
-    ranks(2)(_before_version_5)
+def _as_in_memory(entry: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
+    is_last = memory_format == torch.channels_last
+    return (entry.permute(0, 2, 3, 1) if is_last else entry).flatten(1).contiguous()
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_state_from_before_matrices_were_saved_by_their_dimensions(
+    ranks: Callable[[int], Ranks], memory_format: torch.memory_format
+) -> None:
+    ranks(2)(_before_version_5, memory_format)
 
 
 def _another_codec(rank: int, codec: str, options: dict[str, Any]) -> None:
@@ -250,19 +268,42 @@ def test_a_codec_that_hands_over_at_once_takes_what_waits(
     ranks(2)(_another_codec, codec, options)
 
 
-def _kept(residual: torch.Tensor | None) -> Kept:
-    return Kept({} if residual is None else {"w": residual}, {}, {"w": torch.ones(4, 2).bfloat16()}, {})
+def _of_one_rank(rank: int) -> None:
+    """Where rank 0's own state is lost, its residuals begin with what waits."""
+    ddp, state = attached("topk", warmup=0)
+    train(ddp, rank, 3)
+    pending, saved = _pending(state), [{**state.state_dict(), "rank": 1, "residuals": {}}]
+    state.close()
+    _, other = attached("int8")
+    other.load_state_dict(saved)
+    for name, residual in other.state_dict()["residuals"].items():
+        assert torch.equal(residual, pending[name].float() * (rank == 0))
+    other.close()
+
+
+def test_what_waits_is_kept_where_residuals_are_lost(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_of_one_rank)
+
+
+def _residuals(names: Names, parameter: torch.Tensor | None) -> Residuals:
+    return Residuals(torch.float32, False, names, None if parameter is None else [parameter])
 
 
 def test_what_no_residual_can_take_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    assert hand_back(_kept(torch.zeros(4, 2)), is_taker=False).residuals["w"].sum() == 0
+    parameter = torch.zeros(4, 2)
+    names = Names({parameter: "w"})
+    kept = _residuals(names, parameter)
+    kept.take_in({"w": torch.ones(4, 2).bfloat16()})
+    assert kept.state()["w"].sum() == 8
+    with pytest.raises(InvalidArgument, match=r"the pending part of w is \(3,\) in the state, \(4, 2\) here"):
+        kept.check_parts({"w": torch.ones(3)})
+    loaded = _residuals(names, None)
+    loaded.load({"w": torch.zeros(4, 2), "v": torch.zeros(4, 2)})
+    loaded.take_in({"w": torch.ones(4, 2).bfloat16()})
+    assert loaded.state()["w"].sum() == 8
     assert not caplog.records
-    assert hand_back(_kept(None), is_taker=True).pending == {}
-    assert "what waits for parameter w is dropped" in caplog.text
-    with pytest.raises(
-        InvalidArgument, match=r"the pending part of w is \(4, 2\) in the state, its residual"
-    ):
-        hand_back(_kept(torch.zeros(3)), is_taker=True)
+    loaded.take_in({"v": torch.ones(3), "x": torch.ones(4, 2)})
+    assert "what waits for v, x is dropped" in caplog.text
 
 
 def _disagree(rank: int) -> str:

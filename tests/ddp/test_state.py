@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ddp.ranks import Ranks
 from ddp.training import Weights, assert_replicas, attached, flat, make_ddp, noise, plain_step, train
-from thinwire import InvalidArgument, Timeout
+from thinwire import InvalidArgument, Timeout, TransportError
 from thinwire.ddp import HookState, attach, comm_hook
 from thinwire.ddp.checkpoint import merge_states
 
@@ -164,13 +164,15 @@ def test_a_rank_that_does_not_load_is_named(fresh_ranks: Callable[[int], Ranks])
 
 
 def _one_is_late(rank: int) -> None:
-    _, state = attached("int8", timeout=1.0)
+    _, state = attached("int8", timeout=2.0)
     saved = {**state.state_dict(), "step": 7}
     for turn in range(2):
         if turn == rank:
             with pytest.raises(Timeout, match=f"rank {1 - rank} has not"):
                 state.load_state_dict(saved)
         dist.barrier()
+    with pytest.raises(TransportError, match="make a new HookState"):  # they may be in different rounds
+        state.load_state_dict(saved)
     assert state.state_dict()["step"] == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -238,15 +239,18 @@ def census_of(packs: dict[bytes, list[int]]) -> Census:
     return Census(list(packs), ids(*(chunk for _, chunk in places)), pack_of, np.ones(len(places), np.int64))
 
 
-@pytest.mark.parametrize("order", [(b"old", b"new"), (b"new", b"old")])
-def test_what_an_attempt_that_gave_up_has_copied_is_not_copied_again(order: tuple[bytes, bytes]) -> None:
+@pytest.mark.parametrize("order", list(itertools.permutations([b"old", b"new", b"other"])))
+def test_what_an_attempt_that_gave_up_has_copied_is_not_copied_again(order: tuple[bytes, ...]) -> None:
     def plan(contents: dict[bytes, list[int]], needed: list[int], given_up: set[bytes]) -> Plan:
-        packs = {name: contents[name] for name in order}
+        packs = {name: contents[name] for name in order if name in contents}
         survey = Survey(ids(*needed), census_of(packs), packs.keys(), set())
         return survey.plan(collector.LIVE_SHARE, given_up)
 
     poor = plan({b"old": [1, 2, 3], b"new": [1]}, [1], set())
     assert (len(poor.chunks), poor.packs) == (0, {b"old"})
+    several = {b"old": [1, 2, 3, 7, 8, 9, 10], b"new": [1, 2], b"other": [3]}
+    scattered = plan(several, [1, 2, 3], set())
+    assert (len(scattered.chunks), scattered.packs) == (0, {b"old"})
     given_up = plan({b"old": [1, 2, 3], b"new": [1, 2]}, [1, 2, 3], {b"old"})
     assert given_up.chunks.tolist() == ids(3).tolist()
     assert given_up.packs == {b"old"}

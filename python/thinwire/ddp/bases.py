@@ -44,6 +44,11 @@ class MatrixBasis:
         return in_order_of_dimensions(self.vectors, self._parameter)
 
     @property
+    def in_memory(self) -> torch.Tensor:
+        """The vectors, (rank, columns)."""
+        return self.vectors
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return self.vectors.nbytes + self._next.nbytes + self._moments.nbytes
@@ -80,7 +85,7 @@ class Bases(SharedArrays[MatrixBasis]):
     """The bases of all matrices."""
 
     def __init__(self, names: Names, seed: int) -> None:
-        super().__init__(names, "basis", "option basis: vectors x a row of the parameter")
+        super().__init__(names, "basis", "option basis: vectors, then the shape of a row")
         self._seed = seed
 
     def of_matrix(self, parameter: torch.Tensor, shape: BasisShape) -> MatrixBasis:

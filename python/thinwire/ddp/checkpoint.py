@@ -140,23 +140,3 @@ def digest(entries: Mapping[str, torch.Tensor]) -> int:
 
 def _digest_of(entry: torch.Tensor) -> int:
     return _core.xxh3_64(entry.detach().float().cpu().contiguous().numpy().data)
-
-
-def hand_back(kept: Kept, is_taker: bool) -> Kept:
-    """Return the same without pending parts, for a hook that hands over all at once.
-
-    One rank, the taker, adds them to its residuals; what it has no residual for is lost, which is logged.
-    """
-    residuals = dict(kept.residuals)
-    for name, part in kept.pending.items() if is_taker else ():
-        if name not in residuals:
-            _log.warning("what waits for parameter %s is dropped: it has no residual to be added to", name)
-            continue
-        residual = residuals[name]
-        if part.numel() != residual.numel():
-            raise InvalidArgument(
-                f"the pending part of {name} is {tuple(part.shape)} in the state, its residual"
-                f" {tuple(residual.shape)}"
-            )
-        residuals[name] = residual.float() + part.float().reshape(residual.shape)
-    return replace(kept, residuals=residuals, pending={})

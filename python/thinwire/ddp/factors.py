@@ -45,6 +45,11 @@ class MatrixFactors:
         return self._kept
 
     @property
+    def in_memory(self) -> torch.Tensor:
+        """The same: factors are saved as they lie in memory."""
+        return self._kept
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return self._kept.nbytes + self._next.nbytes

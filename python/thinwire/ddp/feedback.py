@@ -7,13 +7,18 @@ only a step that was finite on all ranks makes the written one current.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
 
-from thinwire.ddp.model import is_dense, real_view
+from thinwire.ddp.model import in_shape_of, is_dense, matrix_shape, real_view
 from thinwire.ddp.names import Names, some
+from thinwire.ddp.pending import PENDING, SHAPE_OF_PENDING
+from thinwire.ddp.shared import misfit
 from thinwire.errors import InvalidArgument
+
+_log = logging.getLogger("thinwire.ddp")
 
 
 class Residuals:
@@ -107,6 +112,28 @@ class Residuals:
                 arrays[self._current].copy_(entry)
         self._loaded = loose
 
+    def check_parts(self, parts: Mapping[str, torch.Tensor]) -> None:
+        """Raise InvalidArgument if `take_in(parts)` would not fit by shape."""
+        for parameter in self._arrays:
+            part = parts.get(name := self._names.of(parameter))
+            if part is not None and _as_gradient(part, parameter) is None:
+                raise misfit(f"{PENDING} of {name}", part, real_view(parameter), SHAPE_OF_PENDING)
+
+    def take_in(self, parts: Mapping[str, torch.Tensor]) -> None:
+        """Add what waits to be handed over. Without a residual to take it, it is lost, which is logged."""
+        known = {self._names.of(p): (p, arrays[self._current]) for p, arrays in self._arrays.items()}
+        loose = {name: (entry, entry) for name, entry in self._loaded.items()}
+        homes, lost = {**loose, **known}, []
+        for name, waiting in parts.items():
+            like, residual = homes.get(name, (None, None))
+            part = None if like is None else _as_gradient(waiting, like)
+            if part is None or residual is None:
+                lost.append(name)
+            else:
+                residual.add_(part.to(residual.device))
+        if lost:
+            _log.warning("what waits for %s is dropped: there is no residual to take it", some(lost))
+
     def _register(self, parameter: torch.Tensor) -> None:
         name = self._names.of(parameter)
         first = residual_like(parameter, self.dtype)
@@ -118,6 +145,17 @@ class Residuals:
             )
         second = [residual_like(parameter, self.dtype)] if self.transactional else []
         self._arrays[parameter] = (first, *second) if self._current == 0 else (*second, first)
+
+
+def _as_gradient(part: torch.Tensor, like: torch.Tensor) -> torch.Tensor | None:
+    """Return a pending part in the shape of a parameter's gradient; None if it is another's.
+
+    States before version 5 have it as `matrix_shape` says.
+    """
+    if part.shape == real_view(like).shape:
+        return part
+    is_matrix = like.dim() > 1 and tuple(part.shape) == matrix_shape(like)
+    return in_shape_of(part.contiguous(), like) if is_matrix else None
 
 
 def residual_like(parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -17,7 +17,8 @@ from thinwire.errors import Timeout, TransportError
 class Meeting:
     """Exchanges small messages over a process group's store, each within `timeout` seconds.
 
-    Every HookState of a group has its own stretch of the store, numbered by how many the rank has made.
+    Every HookState of a group has its own stretch of the store, numbered by how many the rank has made. After
+    a Timeout ranks are no longer sure to be in the same round, so this one takes part in none.
     """
 
     def __init__(self, process_group: dist.ProcessGroup, timeout: float) -> None:
@@ -26,9 +27,17 @@ class Meeting:
         number = base.add(f"made/{self._rank}", 1)
         self.store = PrefixStore(str(number), base)
         self._round = 0
+        self._missed: str | None = None
 
     def exchange(self, message: dict[str, Any], doing: str) -> list[dict[str, Any]]:
-        """Return the messages of all ranks in order. Collective. Raises Timeout naming who did not come."""
+        """Return the messages of all ranks in order. Collective.
+
+        Raises Timeout naming who did not come, then TransportError each time.
+        """
+        if self._missed is not None:
+            raise TransportError(
+                f"the ranks have lost each other ({self._missed}); make a new HookState on all"
+            )
         self._round += 1
         keys = [f"round/{self._round}/{rank}" for rank in range(self._size)]
         try:
@@ -46,4 +55,5 @@ class Meeting:
             if not late:
                 raise
             ranks = f"rank {late[0]} has" if len(late) == 1 else f"ranks {', '.join(late)} have"
-            raise Timeout(f"{ranks} not {doing} within {self._timeout:g} s (option timeout)") from error
+            self._missed = f"{ranks} not {doing} within {self._timeout:g} s (option timeout)"
+            raise Timeout(self._missed) from error

@@ -59,6 +59,7 @@ class Memory:
         self.residuals.check(kept.residuals)
         self.bases.check(kept.bases)
         self.pending.check(kept.pending)
+        self.residuals.check_parts(kept.pending)
         self.factors.check(kept.factors)
 
     def load(self, kept: Kept) -> None:

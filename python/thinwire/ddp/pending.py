@@ -14,6 +14,9 @@ from thinwire.ddp.model import in_shape_of, matrix_shape
 from thinwire.ddp.names import Names
 from thinwire.ddp.shared import SharedArrays
 
+PENDING, SHAPE_OF_PENDING = "pending part", "the shape of the gradient"
+"""What it is called in messages, and how its shape comes about."""
+
 
 class Pending:
     """What one parameter's steps have left for later: (rows, columns) bf16, as the gradient lies in memory.
@@ -29,8 +32,13 @@ class Pending:
 
     @property
     def current(self) -> torch.Tensor:
-        """What the next step adds, in the shape of the parameter."""
+        """What the next step adds, in the shape of the gradient."""
         return in_shape_of(self._kept, self._parameter)
+
+    @property
+    def in_memory(self) -> torch.Tensor:
+        """The same, (rows, columns)."""
+        return self._kept
 
     @property
     def nbytes(self) -> int:
@@ -65,7 +73,7 @@ class Pendings(SharedArrays[Pending]):
     """What is kept for all matrices."""
 
     def __init__(self, names: Names) -> None:
-        super().__init__(names, "pending part", "the shape of the parameter")
+        super().__init__(names, PENDING, SHAPE_OF_PENDING)
 
     def of_matrix(self, parameter: torch.Tensor) -> Pending:
         """Return what is kept for a parameter, nothing at its first use. See `of`."""

@@ -20,7 +20,11 @@ class Entry(Protocol):
 
     @property
     def current(self) -> torch.Tensor:
-        """What counts, and is saved. The next commit may put another array in its place."""
+        """What counts, and is saved: a view to write to. The next commit may put another in its place."""
+
+    @property
+    def in_memory(self) -> torch.Tensor:
+        """The same as it lies in memory, and as it was saved before version 5."""
 
     @property
     def nbytes(self) -> int:
@@ -68,7 +72,8 @@ class SharedArrays(Generic[EntryT]):
             entry = make()
             name = self._names.of(parameter)
             if name in self._loaded:
-                entry.current.copy_(self._fitted(name, self._loaded.pop(name), entry.current))
+                saved = self._loaded.pop(name)
+                self._place_of(name, saved, entry).copy_(saved)
             self._of[parameter] = entry
         return entry
 
@@ -109,7 +114,7 @@ class SharedArrays(Generic[EntryT]):
             raise InvalidArgument(f"the state has no {self._what} for parameter {some(missing)}")
         for name, entry in known.items():
             if name in entries:
-                self._fitted(name, entries[name], entry.current)
+                self._place_of(name, entries[name], entry)
 
     def load(self, entries: Mapping[str, torch.Tensor]) -> None:
         """Take up what was saved, or without an entry what the first step has. Others wait for their use."""
@@ -120,17 +125,20 @@ class SharedArrays(Generic[EntryT]):
             name = self._names.of(parameter)
             saved = loose.pop(name, None)
             if saved is not None:
-                entry.current.copy_(self._fitted(name, saved, entry.current))
+                self._place_of(name, saved, entry).copy_(saved)
             else:
                 entry.begin()
         self._loaded = loose
 
-    def _fitted(self, name: str, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """Return a saved entry in the shape that it has here. Raises InvalidArgument."""
-        lines = len(wanted), wanted[0].numel()  # rows as they lie in memory: states before version 5
-        if tuple(found.shape) in (tuple(wanted.shape), lines):
-            return found.reshape(wanted.shape)
-        raise InvalidArgument(
-            f"the {self._what} of {name} is {tuple(found.shape)} in the state, {tuple(wanted.shape)} here"
-            f" ({self._option})"
-        )
+    def _place_of(self, name: str, saved: torch.Tensor, entry: EntryT) -> torch.Tensor:
+        """Return where a saved array belongs in an entry. Raises InvalidArgument for one of another shape."""
+        for place in (entry.current, entry.in_memory):
+            if saved.shape == place.shape:
+                return place
+        raise misfit(f"{self._what} of {name}", saved, entry.current, self._option)
+
+
+def misfit(what: str, saved: torch.Tensor, wanted: torch.Tensor, option: str) -> InvalidArgument:
+    """Return the error for an array of a state that has another shape here; `option` says how that came."""
+    found, here = tuple(saved.shape), tuple(wanted.shape)
+    return InvalidArgument(f"the {what} is {found} in the state, {here} here ({option})")

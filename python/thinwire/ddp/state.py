@@ -18,7 +18,7 @@ from thinwire.ddp.base_engine import BaseEngine
 from thinwire.ddp.base_program import DTYPE_CODES, Identity
 from thinwire.ddp.base_wire import BaseWire
 from thinwire.ddp.bases import Bases
-from thinwire.ddp.checkpoint import SHARED, SavedState, digest, hand_back, merge_states
+from thinwire.ddp.checkpoint import SHARED, SavedState, digest, merge_states
 from thinwire.ddp.device_program import DeviceProgram
 from thinwire.ddp.engine import Engine
 from thinwire.ddp.factors import Factors
@@ -220,8 +220,6 @@ class HookState:
         failure, merged = None, None
         try:
             merged = merge_states(state_dict, self._rank, self._world_size)
-            if self._policy.share == 1:
-                merged = replace(merged, kept=hand_back(merged.kept, self._rank == 0))
             if self._engine is not None:
                 self._memory.check(merged.kept)
         except InvalidArgument as error:
@@ -243,12 +241,16 @@ class HookState:
             if other["failure"] is not None:
                 raise InvalidArgument(f"rank {rank}: {other['failure']}")
         require_equal("the state to load", answers)
-        if self._wire is not None:  # who came after the others' timeout must not load alone
-            self._wire.meet({}, "loaded a state with the others")
+        if self._wire is not None:  # who comes when the others have given up does not load alone
+            self._wire.meet({}, "gone on to load the state")
 
     def _apply(self, merged: SavedState) -> None:
         self.stepper.number, self.stepper.loss_scale = merged.step, merged.loss_scale
-        if self._engine is not None:
-            self._memory.load(merged.kept)
-        elif merged.kept.residuals:
+        kept = merged.kept
+        if self._engine is not None and self._policy.share == 1:
+            self._memory.load(replace(kept, pending={}))
+            self._memory.residuals.take_in(kept.pending if self._rank == 0 else {})
+        elif self._engine is not None:
+            self._memory.load(kept)
+        elif kept.residuals or kept.pending:
             _log.warning("a single rank sends nothing: what the loaded state keeps for later is dropped")

@@ -58,6 +58,7 @@ class Stepper:
         self._programs = 0
         self._is_to_commit = False
         self._served: set[torch.Tensor] = set()
+        self._left: set[torch.Tensor] = set()
         self._is_of_another_model = False
         self._devices: set[torch.device] = set()
         self._began = self._ended = self._last_end = 0.0
@@ -175,8 +176,8 @@ class Stepper:
         self._recognise(job)
         if self._is_of_another_model:
             return InvalidArgument(
-                "this HookState serves another DDP module, whose residuals and number of steps it has; make"
-                " one for each module"
+                "two DDP modules take turns with this HookState, which keeps the residuals and the number of"
+                " steps of one; make one for each"
             )
         if not self._engine.usable:
             return InvalidArgument("this HookState was closed, or made before a fork; make a new one")
@@ -194,9 +195,16 @@ class Stepper:
         return None
 
     def _recognise(self, job: Job) -> None:
-        """Find out whose step this is: another model's where bucket 0 has no parameter that is known."""
+        """Find out whether two models take turns: the first bucket of one has no parameter of the other's.
+
+        One that never comes back was wrapped anew, with other parameters to train.
+        """
         if job.bucket == 0:
-            self._is_of_another_model = bool(self._served) and self._served.isdisjoint(job.parameters)
+            has_left = self._served.isdisjoint(job.parameters)
+            self._is_of_another_model = has_left and not self._left.isdisjoint(job.parameters)
+            if has_left and not self._is_of_another_model:
+                self._left |= self._served
+                self._served.clear()
         if not self._is_of_another_model:
             self._served.update(job.parameters)
 

@@ -57,7 +57,7 @@ class Survey:
     def plan(self, live_share: float, given_up: AbstractSet[bytes] = frozenset()) -> Plan:
         """Packs of whose bytes nothing, or less than that share, is needed, and those that are `given_up`;
         and what to save of them."""
-        holder = self._holders(given_up)
+        holder = self._holders(live_share, given_up)
         held, total = self._bytes(holder), self._bytes(self._there)
         poor = (held == 0) | (held < live_share * total)
         packs = self._census.packs
@@ -87,16 +87,16 @@ class Survey:
             needed |= self._present - set(self._census.packs)
         return set(condemned & self._present) - needed
 
-    def _holders(self, given_up: AbstractSet[bytes]) -> NDArray[np.bool_]:
-        """One usable row of each needed chunk: in the pack with the most needed bytes, of equals the least
-        garbage. A pack that is given up comes last: what an earlier attempt copied out of it stays.
+    def _holders(self, live_share: float, given_up: AbstractSet[bytes]) -> NDArray[np.bool_]:
+        """One usable row of each needed chunk: that in the pack with the most needed bytes. Packs that have
+        to go come last, so that what an earlier attempt copied out of them is not copied again.
         """
         needed = self._usable & self._live[self._chunk]
         rows = np.flatnonzero(needed)
         packs = self._census.pack_of[rows]
-        worth, size = self._bytes(needed)[packs], self._bytes(self._there)[packs]
-        leaving = self._rows_in(given_up)[rows]
-        rows = rows[np.lexsort((packs, size, -worth, leaving, self._chunk[rows]))]
+        worth = self._bytes(needed)
+        goes = (worth < live_share * self._bytes(self._there))[packs] | self._rows_in(given_up)[rows]
+        rows = rows[np.lexsort((packs, -worth[packs], goes, self._chunk[rows]))]
         _, first = np.unique(self._chunk[rows], return_index=True)
         chosen = np.zeros(len(self._chunk), np.bool_)
         chosen[rows[first]] = True
