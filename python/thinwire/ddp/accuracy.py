@@ -25,7 +25,7 @@ class Promise:
 
 
 PROMISES = (
-    Promise("topk", 4.0),
+    Promise("topk", 4.5),
     Promise("sign1", 2.5),
     Promise("ternary", 3.0),
     Promise("int2", 3.5),
