@@ -3,8 +3,10 @@
 #include "core/parallel.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <sched.h>
 #include <stdexcept>
+#include <thread>
 
 namespace {
 
@@ -37,6 +39,8 @@ TEST(a_failure_ends_the_work_and_is_thrown_again) {
                  ++begun;
                  if (task == 3)
                    throw std::runtime_error("task 3");
+                 // The failing thread may have to wait for its turn: leave it seconds.
+                 std::this_thread::sleep_for(std::chrono::microseconds(100));
                }));
   CHECK(begun < 100'000);
 }
