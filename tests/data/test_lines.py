@@ -61,6 +61,25 @@ def test_what_was_found_is_kept(tmp_path: Path, scans: list[Path], place: str) -
     assert len(scans) == 2
 
 
+def test_what_was_found_while_a_text_grew_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a\nbc\n")
+    find = lines.find_line_ends
+
+    def appended(path: Path, size: int, threads: int) -> lines.Ends:
+        found = find(path, size, threads)
+        with path.open("ab") as file:
+            file.write(b"d\ne\n")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lines, "find_line_ends", appended)
+        assert read_all(path, line_index="beside") == [b"a", b"bc"]
+    assert read_all(path, line_index="beside") == [b"a", b"bc", b"d", b"e"]
+
+
 def test_a_damaged_index_is_made_again(tmp_path: Path, scans: list[Path]) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\nbc\n")

@@ -78,6 +78,19 @@ def test_a_rank_that_never_comes_leaves_the_last_step(store: Store) -> None:
         savers[1].save(None, 2)
 
 
+def test_a_save_that_fails_on_one_rank_mixes_no_steps(store: Store) -> None:
+    savers = ranks(store, 2, timeout=0.5)
+    with pytest.raises(InvalidArgument):
+        savers[1].save(None, 1, rank_state={"residual": object()})
+    alone = savers[0].save({"x": torch.zeros(5)}, 1, blocking=False, rank_state={"residual": 10})
+    with pytest.raises(Timeout, match="rank 1 has not stored its part"):
+        alone.wait_durable()
+    for step in (2, 1):  # the next one, and the failed one again
+        save(savers, step)
+        states = savers[0].load_rank_states(step)
+        assert [state["residual"][0] for state in states] == [10 * step, 10 * step + 1]
+
+
 def test_what_a_crashed_job_left_is_not_taken_for_a_part(store: Store) -> None:
     save(ranks(store, 2), 1)
     crashed = ranks(store, 2, session="crashed", timeout=0.1)

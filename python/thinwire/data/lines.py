@@ -35,10 +35,11 @@ def line_layout(source: Source, *, blank: bool, kept_in: str | None, threads: in
     kept = _kept_path(path, kept_in)
     ends = _load(kept, path) if kept else None
     if ends is None:
+        before = _state_of(path)
         ends = find_line_ends(path, source.size, threads)
-        if kept:
+        if kept and before == _state_of(path) and before.size == source.size:
             with contextlib.suppress(OSError):
-                _save(kept, path, ends)
+                _save(kept, before, ends)
     return _layout_of(ends, source.size, blank)
 
 
@@ -95,14 +96,25 @@ def _kept_path(path: Path, kept_in: str | None) -> Path | None:
     return folder / (name + _SUFFIX)
 
 
-def _head_of(path: Path, ends: NDArray[Any]) -> _Head:
+class _State(NamedTuple):
+    """By what a text that has changed is told."""
+
+    size: int
+    mtime_ns: int
+
+
+def _state_of(path: Path) -> _State:
     info = path.stat()
-    return _Head(_MAGIC, _VERSION, info.st_size, info.st_mtime_ns, len(ends), _core.xxh3_64(ends.data))
+    return _State(info.st_size, info.st_mtime_ns)
 
 
-def _save(kept: Path, path: Path, ends: Ends) -> None:
+def _head_of(state: _State, ends: NDArray[Any]) -> _Head:
+    return _Head(_MAGIC, _VERSION, *state, len(ends), _core.xxh3_64(ends.data))
+
+
+def _save(kept: Path, state: _State, ends: Ends) -> None:
     with replacing(kept) as file:
-        file.write(_HEAD.pack(*_head_of(path, ends)))
+        file.write(_HEAD.pack(*_head_of(state, ends)))
         file.write(ends.astype("<i8", copy=False).data)
 
 
@@ -115,5 +127,5 @@ def _load(kept: Path, path: Path) -> Ends | None:
     if len(data) < _HEAD.size or (len(data) - _HEAD.size) % 8:
         return None
     ends = np.frombuffer(data, "<i8", offset=_HEAD.size)
-    fits = _HEAD.unpack_from(data) == _head_of(path, ends)
+    fits = _HEAD.unpack_from(data) == _head_of(_state_of(path), ends)
     return ends.astype(np.int64, copy=False) if fits else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -70,7 +71,7 @@ class Checkpointer:
         self._known: Mapping[Key, Known] = {}
         self._background = ThreadPoolExecutor(1, "thinwire-checkpoint")
         self._last: Save | None = None
-        self._saves = 0
+        self._attempts: Counter[int] = Counter()
 
     def save(
         self,
@@ -96,6 +97,7 @@ class Checkpointer:
         """
         if type(step) is not int or step < 0:
             raise InvalidArgument(f"step is {step!r}; pass an integer of 0 or more")
+        self._attempts[step] += 1  # also where it fails below: the other ranks count theirs
         state = {OWN: None if rank_state is None else dict(rank_state)}
         if self._ranks.rank == 0:
             if state_dict is None:
@@ -108,8 +110,7 @@ class Checkpointer:
         snapshot.take(self.store.workers.coders)
         kind = KIND if self._ranks.rank == 0 else PART_KIND
         metadata = describe(described, layout, kind, step)
-        self._saves += 1
-        together = Meeting(self.store, self._steps, self._ranks, self._saves, self._timeout)
+        together = Meeting(self.store, self._steps, self._ranks, step, self._attempts[step], self._timeout)
         save = Save(step)
         save.start(self._background, lambda: self._store(save, snapshot, metadata, together, progress))
         self._last = save

@@ -48,11 +48,13 @@ def of_group(group: Any) -> Ranks:
 
 
 class Meeting:
-    """One save of all ranks. `number` counts the saves of this session."""
+    """One save of all ranks: in this session, the `attempt`th of this step."""
 
-    def __init__(self, store: Store, steps: Steps, ranks: Ranks, number: int, timeout: float) -> None:
+    def __init__(
+        self, store: Store, steps: Steps, ranks: Ranks, step: int, attempt: int, timeout: float
+    ) -> None:
         self._store, self._steps, self._ranks, self._timeout = store, steps, ranks, timeout
-        self._save = [ranks.session, number, ranks.world_size]
+        self._save = [ranks.session, step, attempt, ranks.world_size]
 
     def said(self) -> dict[str, Any]:
         """What a manifest says of it."""
