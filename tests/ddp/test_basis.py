@@ -41,11 +41,17 @@ def _as_matrix(gradient: torch.Tensor) -> np.ndarray:
 def _assert_learnt(before: dict[str, np.ndarray], state: HookState, model: nn.Module) -> None:
     """The next step's vectors are what the reference learns from the mean gradients."""
     gradients = {name: p.grad for name, p in model.named_parameters()}
+    rows = {name: _in_memory_order(v) for name, v in before.items()}
     wanted = {
         name: basis.turn(v, basis.learn(v, _as_matrix(gradients[name]), np.zeros_like(v)))
-        for name, v in before.items()
+        for name, v in rows.items()
     }
-    assert_same_bases(bases_of(state), wanted)
+    assert_same_bases({name: _in_memory_order(v) for name, v in bases_of(state).items()}, wanted)
+
+
+def _in_memory_order(vectors: np.ndarray) -> np.ndarray:
+    """Saved vectors as rows: those of a convolution, which here is channels_last, are (in, height, width)."""
+    return np.moveaxis(vectors, 1, -1).reshape(len(vectors), -1) if vectors.ndim > 2 else vectors
 
 
 def _run(
@@ -126,7 +132,7 @@ def _convolution(rank: int) -> None:
 
     step()
     before = bases_of(state)
-    assert before["conv.weight"].shape == (8, 144)
+    assert before["conv.weight"].shape == (8, 16, 3, 3)
     step()
     assert not ddp.module.conv.weight.grad.is_contiguous()
     _assert_learnt(before, state, ddp.module)
