@@ -120,6 +120,15 @@ def test_movements(ranks: Start, collective: str, codec: str) -> None:
                     check(ranks(size), case)
 
 
+@pytest.mark.parametrize("collective", MOVES)
+def test_values_of_no_bytes(ranks: Start, collective: str) -> None:
+    def move(comm: Communicator) -> None:
+        moved = getattr(comm, collective)(np.empty(4, "V0")).wait()
+        assert moved.nbytes == 0
+
+    ranks(2)(move)
+
+
 @pytest.mark.parametrize("codec", ["raw", "int4", "topk"])
 @pytest.mark.parametrize("n", [0, 1, 2, 1023, 1024, 1025, 2049])
 def test_sizes(ranks: Start, n: int, codec: str) -> None:

@@ -153,16 +153,19 @@ def test_killed_while_a_forked_child_holds_the_sockets(nursery: Nursery, tmp_pat
 
 
 def _use_after_fork(say: Say, folder: str) -> Any:
-    """Try a parent's communicator in a child; then use it in the parent."""
+    """Try a parent's communicator, and what it began, in a child; then use it in the parent."""
     with Communicator(FolderStore(folder), 0, 1, timeout=TIMEOUT) as comm:
+        begun = comm.all_reduce(np.ones(3, np.float32))
         readable, writable = os.pipe()
         if os.fork() == 0:
-            try:
-                comm.all_reduce(np.ones(3, np.float32))
-            except InvalidArgument as error:
-                os.write(writable, str(error).encode())
+            for call in (lambda: comm.all_reduce(np.ones(3, np.float32)), begun.wait, begun.done):
+                try:
+                    call()
+                except InvalidArgument as error:
+                    os.write(writable, f"{error}\n".encode())
             comm.close()
             os._exit(0)
+        assert (begun.wait() == 1).all()
         text = os.read(readable, 1000).decode()
         return text, float(comm.all_reduce(np.ones(3, np.float32)).wait()[0])
 
@@ -171,7 +174,8 @@ def test_a_child_cannot_use_its_parents_communicator(nursery: Nursery, tmp_path:
     with nursery.processes(1) as [process]:
         process.start(_use_after_fork, str(tmp_path / "store"))
         text, value = process.hear()
-    assert "fork" in text
+    assert [line for line in text.splitlines() if "before a fork" in line] == text.splitlines()
+    assert len(text.splitlines()) == 3
     assert value == 1
 
 

@@ -34,6 +34,7 @@ Engine::Engine(const EngineOptions& options)
   poller_.add(waker_);
   poller_.add(alarm_);
   stats_.waited_seconds.resize(static_cast<std::size_t>(options.ranks));
+  recent_.reserve(kMostRecent);
 }
 
 Engine::~Engine() {
@@ -46,7 +47,7 @@ void Engine::join(std::uint64_t group, std::vector<PeerAddress> peers, std::vect
   group_ = group;
   mesh_->set_peers(group, std::move(peers), std::move(kinds));
   for (int peer : neighbours)
-    open(peer);
+    mesh_->open(peer);
   unconnected_ = std::move(neighbours);
   thread_ = std::thread([this] { run(); });
 }
@@ -122,14 +123,19 @@ void Engine::run() {
     while (!is_broken_ && !is_leaving_)
       if (!turn() && !is_broken_ && !is_leaving_)
         rest();
-    leave();
   } catch (const std::exception& error) { // out of memory or descriptors, or a mistake of ours
-    fail({ErrorNumber::transport, std::string("the progress thread failed: ") + error.what(),
-          options_.rank});
+    give_up(error);
   }
-  update_stats();
+  try {
+    leave();
+    update_stats();
+  } catch (const std::exception& error) {
+    give_up(error);
+  }
   windows_.end(); // before peers see this rank's links closed
   mesh_.reset();
+  if (failure_) // what could not be ended before: nothing refers to its memory any more
+    end_all(*failure_);
   const std::lock_guard lock(mutex_);
   ended_ = true;
   changed_.notify_all();
@@ -247,27 +253,26 @@ bool Engine::advance_operations() {
   for (const std::shared_ptr<Operation>& operation : finished) {
     active_.erase(operation->key);
     note_waits(*operation);
-    end_operation(operation, std::nullopt);
+    end_operation(operation, nullptr);
   }
   std::erase_if(refused_operations_, [this](auto& refused) {
     const auto& [operation, failure] = refused;
     const bool is_arriving = std::any_of(placed_.begin(), placed_.end(), [&](const auto& placed) {
-      return placed.second == operation;
+      return placed.second.operation == operation;
     });
     if (operation->is_in_flight() || is_arriving)
       return false;
-    end_operation(operation, failure);
+    end_operation(operation, &failure);
     return true;
   });
   return !finished.empty();
 }
 
+// Takes no memory: operations end where there is none.
 void Engine::end_operation(const std::shared_ptr<Operation>& operation,
-                           std::optional<Failure> failure) {
+                           const Failure* failure) noexcept {
   inquiries_.erase(operation->key);
-  recent_.push_back(operation->key);
-  if (recent_.size() > kMostRecent)
-    recent_.pop_front();
+  remember(operation->key);
   {
     const std::lock_guard lock(mutex_);
     in_use_.erase(operation->key);
@@ -275,7 +280,14 @@ void Engine::end_operation(const std::shared_ptr<Operation>& operation,
     stats_.costs += operation->outcome().costs;
   }
   operation->release();
-  operation->end(std::move(failure));
+  operation->end(failure ? std::optional(copy_or_shorten(*failure)) : std::nullopt);
+}
+
+void Engine::remember(const OperationKey& key) {
+  if (recent_.size() < recent_.capacity())
+    return recent_.push_back(key);
+  recent_[next_recent_] = key;
+  next_recent_ = (next_recent_ + 1) % recent_.size();
 }
 
 void Engine::note_waits(const Operation& operation) {
@@ -303,6 +315,8 @@ void Engine::update_stats() {
 Clock::time_point Engine::next_event() const {
   Clock::time_point next = std::min(liveness_.next_tick(), mesh_->next_event());
   for (const std::shared_ptr<Operation>& operation : unready_)
+    next = std::min(next, operation->deadline);
+  for (const auto& [operation, failure] : refused_operations_)
     next = std::min(next, operation->deadline);
   for (const auto& [key, operation] : active_) {
     const auto inquiry = inquiries_.find(key);

@@ -9,7 +9,6 @@
 #include "transport/mesh.hpp"
 
 #include <algorithm>
-#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -103,7 +102,7 @@ private:
 
   // What a peer was last heard to be.
   struct PeerState {
-    bool opened = false, left = false, gone = false;
+    bool left = false, gone = false;
     Clock::time_point gone_since;
     std::string gone_reason;
   };
@@ -119,13 +118,13 @@ private:
   bool begin_ready();
   void check_connected();
   bool advance_operations();
-  void end_operation(const std::shared_ptr<Operation>& operation, std::optional<Failure> failure);
+  void end_operation(const std::shared_ptr<Operation>& operation, const Failure* failure) noexcept;
+  void remember(const OperationKey& key);
   void note_waits(const Operation& operation);
   void update_stats();
   Clock::time_point next_event() const;
 
   // routing.cpp: frames and operations
-  Link& open(int peer);
   void begin(const std::shared_ptr<Operation>& operation);
   void route(Received frame);
   void keep_early(Received frame);
@@ -148,8 +147,11 @@ private:
   void lose(int peer, const std::string& reason);
   void lose_if_awaited(int peer);
   void hear_failure(int peer, const ControlMessage& message);
-  void fail(const Failure& failure);
-  void end_all(const Failure& failure);
+  void fail(Failure failure);
+  void give_up(const std::exception& error);
+  void break_off();
+  void detach_all();
+  void end_all(const Failure& failure) noexcept;
   void leave();
   bool has_left() const;
 
@@ -171,7 +173,7 @@ private:
   std::condition_variable changed_;
   std::vector<std::shared_ptr<Operation>> submitted_;
   std::set<OperationKey> in_use_;
-  std::optional<Failure> failure_;
+  std::optional<Failure> failure_; // written by the progress thread
   std::optional<std::string> abort_reason_;
   bool closing_ = false, ended_ = false;
   std::vector<int> unconnected_;
@@ -186,7 +188,11 @@ private:
   std::size_t early_bytes_ = 0;
   std::map<OperationKey, Failure> refused_; // frames of these are dropped
   // Payloads that are arriving in callers' memory.
-  std::map<const std::byte*, std::shared_ptr<Operation>> placed_;
+  struct Placed {
+    int peer; // that sends it
+    std::shared_ptr<Operation> operation;
+  };
+  std::map<const std::byte*, Placed> placed_;
   std::vector<PeerState> peers_;
   // Refused while frames on their way still refer to the caller's memory.
   std::vector<std::pair<std::shared_ptr<Operation>, Failure>> refused_operations_;
@@ -199,7 +205,8 @@ private:
     std::set<int> unanswered, absent = {};
   };
   std::map<OperationKey, Inquiry> inquiries_;
-  std::deque<OperationKey> recent_; // operations that ended last
+  std::vector<OperationKey> recent_; // operations that ended last, a ring
+  std::size_t next_recent_ = 0;
   Patience patience_;
   bool is_broken_ = false, is_leaving_ = false, connecting_done_ = false;
 };

@@ -1,8 +1,11 @@
 // How peers are found to be gone, and how the group ends.
 #include "ring/engine.hpp"
 
+#include "core/error.hpp"
+
 #include <algorithm>
 #include <cstdio>
+#include <new>
 
 namespace thinwire {
 namespace {
@@ -47,12 +50,13 @@ void Engine::lost(int peer, const std::string& reason) {
   state.gone_since = Clock::now();
   state.gone_reason = reason;
   windows_.gone(peer);
+  std::erase_if(placed_, [peer](const auto& placed) { return placed.second.peer == peer; });
 }
 
 void Engine::watch(Clock::time_point now) {
   liveness_.tick(now);
   for (int peer = 0; peer < options_.ranks && !is_broken_; ++peer)
-    if (peers_[static_cast<std::size_t>(peer)].opened)
+    if (mesh_->find(peer) != nullptr)
       watch_peer(peer, now);
   if (!is_broken_)
     watch_deadlines(now);
@@ -67,12 +71,12 @@ void Engine::watch_peer(int peer, Clock::time_point now) {
       lose(peer, state.gone_reason);
     return;
   }
-  const Link* link = mesh_->find(peer);
-  if (link == nullptr || state.left || !mesh_->is_connected(peer))
+  if (state.left || !mesh_->is_connected(peer))
     return;
-  if (liveness_.is_silent(*link, now))
+  const Link& link = *mesh_->find(peer);
+  if (liveness_.is_silent(link, now))
     lose(peer, "nothing was heard of it for " + seconds_text(options_.timeout) + " (timeout)");
-  else if (liveness_.needs_heartbeat(*link, now))
+  else if (liveness_.needs_heartbeat(link, now))
     tell(peer, {.kind = ControlKind::heartbeat});
 }
 
@@ -91,6 +95,11 @@ void Engine::watch_deadlines(Clock::time_point now) {
       return fail({ErrorNumber::timeout, "the values of rank " + std::to_string(rank()) +
                                              " were not ready within " + deadline_text(*operation) +
                                              " (deadline) in " + operation->description});
+  for (const auto& [operation, reason] : refused_operations_)
+    if (now >= operation->deadline)
+      return fail({ErrorNumber::timeout, late_text({}) + " within " + deadline_text(*operation) +
+                                             " (deadline) in " + operation->description +
+                                             ", which was refused: " + reason.reason});
   for (const auto& [key, operation] : active_) {
     const auto inquiry = inquiries_.find(key);
     if (inquiry != inquiries_.end() && now >= inquiry->second.until)
@@ -108,7 +117,7 @@ void Engine::inquire(const Operation& operation, const std::string& deadline,
   std::set<int> asked;
   for (int peer = 0; peer < options_.ranks; ++peer) {
     const PeerState& state = peers_[static_cast<std::size_t>(peer)];
-    if (state.opened && !state.left && !state.gone)
+    if (mesh_->find(peer) != nullptr && !state.left && !state.gone)
       asked.insert(peer);
   }
   const bool is_complete = std::ssize(asked) == options_.ranks - 1;
@@ -182,53 +191,76 @@ void Engine::hear_failure(int peer, const ControlMessage& message) {
   fail(failure);
 }
 
-// Everything under way ends here, and everywhere else.
-void Engine::fail(const Failure& failure) {
+// Everything under way ends here, and everywhere else. Where there is no memory for last words, the
+// peers see this rank's links closed, and operations end after that: see run().
+void Engine::fail(Failure failure) {
   if (is_broken_)
     return;
   is_broken_ = true;
+  {
+    const std::lock_guard lock(mutex_);
+    failure_ = std::move(failure);
+    changed_.notify_all();
+  }
+  try {
+    break_off();
+  } catch (const std::bad_alloc&) {
+  } catch (const PoolExhausted&) {
+  }
+}
+
+// What nobody foresaw came up in the progress thread.
+void Engine::give_up(const std::exception& error) {
+  Failure failure{ErrorNumber::transport, kOutOfMemory, options_.rank};
+  try {
+    failure.reason = std::string("the progress thread failed: ") + error.what();
+  } catch (const std::bad_alloc&) {
+  }
+  fail(std::move(failure));
+}
+
+void Engine::break_off() {
+  detach_all();
+  tell_all({.kind = ControlKind::failed,
+            .number = failure_->number,
+            .culprit = failure_->culprit,
+            .text = failure_->reason},
+           failure_->culprit);
+  end_all(*failure_);
+}
+
+// No link refers to the memory of operations any more. What had not left is forgotten.
+void Engine::detach_all() {
   for (int peer = 0; peer < options_.ranks; ++peer)
     if (Link* link = mesh_->find(peer))
       link->detach();
-  windows_.offer_again(); // detaching has forgotten what had not left
-  tell_all({.kind = ControlKind::failed,
-            .number = failure.number,
-            .culprit = failure.culprit,
-            .text = failure.reason},
-           failure.culprit);
-  {
-    const std::lock_guard lock(mutex_);
-    failure_ = failure;
-    changed_.notify_all();
-  }
   placed_.clear();
-  end_all(failure);
+  windows_.offer_again();
 }
 
-void Engine::end_all(const Failure& failure) {
+void Engine::end_all(const Failure& failure) noexcept {
   early_.clear();
+  std::vector<std::shared_ptr<Operation>> submitted;
   {
     const std::lock_guard lock(mutex_);
-    unready_.insert(unready_.end(), submitted_.begin(), submitted_.end());
-    submitted_.clear();
+    submitted.swap(submitted_);
   }
+  for (const std::shared_ptr<Operation>& operation : submitted)
+    end_operation(operation, &failure);
   for (const std::shared_ptr<Operation>& operation : std::exchange(unready_, {}))
-    end_operation(operation, failure);
-  for (const auto& [operation, reason] : refused_operations_)
-    end_operation(operation, reason);
-  refused_operations_.clear();
+    end_operation(operation, &failure);
+  for (const auto& [operation, reason] : std::exchange(refused_operations_, {}))
+    end_operation(operation, &reason);
   for (const auto& [key, operation] : std::exchange(active_, {}))
-    end_operation(operation, failure);
+    end_operation(operation, &failure);
 }
 
 // Ends what is left, and waits a little until the last words have left and the peers have closed:
 // closing with unread input would make the kernel discard what the peers have not read yet.
 void Engine::leave() {
   if (!is_broken_) {
-    for (int peer = 0; peer < options_.ranks; ++peer)
-      if (Link* link = mesh_->find(peer); link && !active_.empty())
-        link->detach();
-    windows_.offer_again();
+    if (!active_.empty() || !refused_operations_.empty())
+      detach_all();
     tell_all({.kind = ControlKind::goodbye}); // after it: detaching forgets what has not left
     end_all({ErrorNumber::transport, "this communicator was closed"});
   }

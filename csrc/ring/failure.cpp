@@ -2,6 +2,8 @@
 
 #include "core/error.hpp"
 
+#include <new>
+
 namespace thinwire {
 
 void Failure::raise() const {
@@ -23,6 +25,14 @@ void Failure::raise() const {
     break;
   }
   throw Error(reason);
+}
+
+Failure copy_or_shorten(const Failure& failure) noexcept {
+  try {
+    return failure;
+  } catch (const std::bad_alloc&) {
+    return {failure.number, kOutOfMemory, failure.culprit};
+  }
 }
 
 } // namespace thinwire

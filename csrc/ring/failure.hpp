@@ -18,6 +18,9 @@ enum class ErrorNumber : std::uint32_t {
   cuda = 8,
 };
 
+// A reason that needs no memory: strings hold so few characters in themselves.
+inline constexpr const char* kOutOfMemory = "out of memory";
+
 struct Failure {
   ErrorNumber number;
   std::string reason;
@@ -25,5 +28,8 @@ struct Failure {
 
   [[noreturn]] void raise() const; // as the class of core/error.hpp that fits
 };
+
+// The same, but for its reason, where there is no memory for that: then it says so.
+Failure copy_or_shorten(const Failure& failure) noexcept;
 
 } // namespace thinwire

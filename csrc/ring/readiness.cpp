@@ -40,6 +40,13 @@ bool Readiness::are_all_ready() const {
                      [](const auto& tree) { return tree.second.waiting.empty(); });
 }
 
+std::set<int> Readiness::waiting() const {
+  std::set<int> all;
+  for (const auto& [owner, tree] : trees_)
+    all.insert(tree.waiting.begin(), tree.waiting.end());
+  return all;
+}
+
 void Readiness::notify(int owner, std::vector<Notice>& notices) const {
   const Tree& tree = trees_.at(owner);
   if (tree.waiting.empty())

@@ -30,6 +30,8 @@ public:
   // Whether everybody below this rank in the tree of `owner` is ready.
   bool is_ready(int owner) const;
   bool are_all_ready() const;
+  // Children that have not said that they are ready, in any tree.
+  std::set<int> waiting() const;
 
 private:
   struct Tree {

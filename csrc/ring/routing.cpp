@@ -19,12 +19,7 @@ void Engine::send(int peer, Outgoing frame) {
     return;
   if (is_in_window(frame.header))
     windows_.note(peer, frame);
-  open(peer).send(std::move(frame));
-}
-
-Link& Engine::open(int peer) {
-  peers_[static_cast<std::size_t>(peer)].opened = true;
-  return mesh_->open(peer);
+  mesh_->open(peer).send(std::move(frame));
 }
 
 std::size_t Engine::backlog(int peer) const {
@@ -35,9 +30,9 @@ std::size_t Engine::backlog(int peer) const {
 void Engine::begin(const std::shared_ptr<Operation>& operation) {
   const OperationKey key = operation->key;
   if (const auto refused = refused_.find(key); refused != refused_.end())
-    return end_operation(operation, refused->second);
+    return end_operation(operation, &refused->second);
   if (is_broken_)
-    return end_operation(operation, failure());
+    return end_operation(operation, &*failure_);
   for (int peer : operation->peers()) {
     const PeerState& state = peers_[static_cast<std::size_t>(peer)];
     if (state.left) { // others wait for this rank's part, which it cannot give
@@ -45,7 +40,7 @@ void Engine::begin(const std::shared_ptr<Operation>& operation) {
       return lose(peer, "it closed its communicator before " + operation->description);
     }
     if (!state.gone)
-      open(peer);
+      mesh_->open(peer);
   }
   active_[key] = operation;
   operation->start(*this);
@@ -68,7 +63,7 @@ std::byte* Engine::place(int peer, const FrameHeader& header) {
     return nullptr;
   std::byte* at = found->second->place(peer, header);
   if (at != nullptr)
-    placed_[at] = found->second;
+    placed_[at] = {peer, found->second};
   return at;
 }
 
@@ -202,7 +197,7 @@ void Engine::tell(int peer, const ControlMessage& message) {
 
 void Engine::tell_all(const ControlMessage& message, int except) {
   for (int peer = 0; peer < options_.ranks; ++peer)
-    if (peer != except && peers_[static_cast<std::size_t>(peer)].opened)
+    if (peer != except && mesh_->find(peer) != nullptr)
       tell(peer, message);
 }
 

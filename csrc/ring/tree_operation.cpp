@@ -159,6 +159,10 @@ std::vector<int> TreeOperation::awaited() const {
       parents.push_back(role.down_from);
     }
   }
+  if (readiness_) { // values go down only: nothing comes from children but this word
+    const std::set<int> waiting = readiness_->waiting();
+    parents.insert(parents.end(), waiting.begin(), waiting.end());
+  }
   return distinct(children.empty() ? std::move(parents) : std::move(children));
 }
 

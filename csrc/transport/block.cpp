@@ -14,6 +14,7 @@ BlockPool::~BlockPool() {
 
 BlockRef BlockPool::take(std::size_t bytes) {
   if (empty_.empty()) {
+    empty_.reserve(blocks_.size() + 1); // so that giving back takes no memory
     blocks_.push_back(std::make_unique<Block>(*this));
     empty_.push_back(blocks_.back().get());
   }

@@ -71,7 +71,7 @@ public:
 
   // Throws PoolExhausted.
   BlockRef take(std::size_t bytes);
-  void reclaim(Block& block) override;
+  void reclaim(Block& block) override;                   // takes no memory
   std::size_t peak_bytes() const { return peak_bytes_; } // most at one time
 
 private:

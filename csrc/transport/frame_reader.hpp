@@ -26,6 +26,11 @@ public:
 
   // Takes a payload under way to memory of the pool.
   void detach();
+  // Forgets a payload under way. Nothing may be read any more.
+  void drop() {
+    large_ = nullptr;
+    keep_ = {};
+  }
 
   std::uint64_t frames() const { return frames_; } // handed over
 

@@ -79,4 +79,10 @@ void FrameWriter::detach() {
     batch_[i].out.keep = {};
 }
 
+void FrameWriter::drop() {
+  for (std::size_t i = next_frame_; i < batch_used_; ++i)
+    batch_[i].out = {};
+  batch_used_ = parts_used_ = next_frame_ = next_part_ = 0;
+}
+
 } // namespace thinwire

@@ -27,6 +27,8 @@ public:
 
   // Copies what is loaded, so that it refers to no memory of others.
   void detach();
+  // Forgets what is loaded. The stream is of no more use.
+  void drop();
 
   std::uint64_t frames() const { return frames_; } // written whole
 

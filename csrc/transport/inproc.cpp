@@ -1,10 +1,7 @@
 #include "transport/inproc.hpp"
 
-#include "transport/system.hpp"
-
 #include <array>
 #include <atomic>
-#include <fcntl.h>
 #include <map>
 #include <mutex>
 
@@ -13,19 +10,18 @@ namespace {
 
 std::mutex registry_mutex;
 
-Descriptor duplicate(int fd) {
-  Descriptor copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (!copy)
-    system_call_failed("duplicating a descriptor");
-  return copy;
-}
-
 } // namespace
 
 struct InprocSide::Pair {
-  std::shared_ptr<SharedSegment> segment = SharedSegment::in_pool();
-  std::array<Descriptor, 2> wakers;
+  std::shared_ptr<SharedSegment> segment; // from `wanted` on
+  std::array<std::shared_ptr<const Descriptor>, 2> wakers;
   std::array<std::atomic<bool>, 2> came{}, left{};
+  std::atomic<bool> wanted = false;
+
+  void wake(std::size_t side) const {
+    if (came[side])
+      Waker::wake(wakers[side]->get());
+  }
 };
 
 // Pairs of which one side has come.
@@ -41,11 +37,11 @@ InprocSide::InprocSide(const InprocKey& key, bool is_high, const Waker& waker)
   if (!known)
     known = std::make_shared<Pair>();
   pair_ = known;
-  pair_->wakers[side_] = duplicate(waker.fd());
+  pair_->wakers[side_] = waker.descriptor();
   pair_->came[side_] = true;
   if (pair_->came[1 - side_]) {
     registry().erase(key); // both have it
-    Waker::wake(pair_->wakers[1 - side_].get());
+    pair_->wake(1 - side_);
   }
 }
 
@@ -53,17 +49,28 @@ InprocSide::~InprocSide() {
   const std::lock_guard lock(registry_mutex);
   pair_->left[side_] = true;
   if (pair_->came[1 - side_])
-    Waker::wake(pair_->wakers[1 - side_].get());
+    pair_->wake(1 - side_);
   else
     registry().erase(key_);
 }
 
+void InprocSide::want() {
+  const std::lock_guard lock(registry_mutex);
+  if (pair_->wanted)
+    return;
+  pair_->segment = SharedSegment::in_pool();
+  pair_->wanted = true;
+  pair_->wake(1 - side_);
+}
+
+bool InprocSide::is_wanted() const { return pair_->wanted; }
+
 std::unique_ptr<ShmLink> InprocSide::take_link(int peer, FrameSink& sink) {
-  if (linked_ || !pair_->came[1 - side_])
+  if (linked_ || !pair_->wanted || !pair_->came[1 - side_])
     return nullptr;
   linked_ = true;
-  return std::make_unique<ShmLink>(peer, sink, pair_->segment, side_ == 1,
-                                   duplicate(pair_->wakers[1 - side_].get()), "inproc");
+  return std::make_unique<ShmLink>(peer, sink, pair_->segment, side_ == 1, pair_->wakers[1 - side_],
+                                   "inproc");
 }
 
 bool InprocSide::has_hung_up() const { return pair_->left[1 - side_]; }

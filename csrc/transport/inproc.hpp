@@ -17,14 +17,17 @@ struct InprocKey {
   auto operator<=>(const InprocKey&) const = default;
 };
 
-// One side of a pair. Its end is the end of the pair.
+// One side of a pair. Its end is the end of the pair. It is made as soon as the pair is known, and
+// takes no memory for frames before one side wants the link.
 class InprocSide {
 public:
   InprocSide(const InprocKey& key, bool is_high, const Waker& waker);
   ~InprocSide();
 
-  // The link, once both sides are there; else null, and the waker tells when. Throws
-  // TransportError.
+  void want();            // throws PoolExhausted
+  bool is_wanted() const; // by either side
+  // The link, once both sides are there and one wants it; else null, and the waker tells when.
+  // Throws TransportError.
   std::unique_ptr<ShmLink> take_link(int peer, FrameSink& sink);
   bool has_hung_up() const; // the other side ended after it had come
 

@@ -21,6 +21,8 @@ void LinkSlot::send(Outgoing frame) {
 bool LinkSlot::progress() {
   try {
     return link_ && link_->progress();
+  } catch (const PoolExhausted&) {
+    throw; // this rank's own want, not the peer's doing
   } catch (const Error& error) {
     sink_.lost(peer(), error.what());
     return false;

@@ -53,10 +53,11 @@ public:
   void set_peers(std::uint64_t group, std::vector<PeerAddress> peers, std::vector<LinkKind> kinds);
 
   // The link to a peer, made at the first call. Of a pair the higher rank connects and the lower
-  // one accepts, so both must open it; what is sent before is queued. A link that cannot be made
+  // one accepts: a link between processes stands once the higher rank has opened it, and one
+  // between threads once either has. What is sent before is queued. A link that cannot be made
   // within the timeout is reported to FrameSink::lost on the rank that connects.
   Link& open(int peer);
-  Link* find(int peer) const; // null where it was not opened
+  Link* find(int peer) const; // null where neither has opened it
   bool is_connected(int peer) const;
   bool shares_memory(int peer) const; // the link to it is, or would be, memory
 

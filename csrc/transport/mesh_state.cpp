@@ -67,7 +67,17 @@ void Mesh::State::set_peers(std::uint64_t group, std::vector<PeerAddress> addres
       for (const std::string& host : addresses[i].hosts)
         peer.endpoints.push_back(Endpoint::of_host(host, addresses[i].port));
   }
+  for (Peer& peer : peers)
+    if (peer.kind == LinkKind::inproc && peer.rank != rank)
+      peer.inproc = make_inproc(peer);
   start_listening();
+}
+
+std::unique_ptr<InprocSide> Mesh::State::make_inproc(const Peer& peer) {
+  const bool is_high = connects(peer);
+  const std::uint64_t token = is_high ? peer.token : address.token;
+  const InprocKey key{group_, token, std::min(rank, peer.rank), std::max(rank, peer.rank)};
+  return std::make_unique<InprocSide>(key, is_high, waker_);
 }
 
 void Mesh::State::start_listening() {
@@ -172,8 +182,18 @@ void Mesh::State::join(Channel channel, const Hello& hello) {
   peer.channels[hello.stripe] = std::move(channel);
   peer.has_joined = std::all_of(peer.channels.begin(), peer.channels.end(),
                                 [](const Channel& joined) { return bool(joined.fd); });
-  if (peer.has_joined && peer.slot)
-    establish(peer);
+  if (!peer.has_joined)
+    return;
+  if (!peer.slot)
+    add_slot(peer);
+  establish(peer);
+}
+
+// From now on the engine looks after the peer, whoever of the two needed the link first.
+LinkSlot& Mesh::State::add_slot(Peer& peer) {
+  peer.slot = std::make_unique<LinkSlot>(peer.rank, losses_);
+  peer.is_lost = false;
+  return *peer.slot;
 }
 
 bool Mesh::State::have_all_joined() const {
@@ -186,21 +206,14 @@ Link& Mesh::State::open(int rank_of_peer) {
   Peer& peer = at(rank_of_peer);
   if (peer.slot)
     return *peer.slot;
-  peer.slot = std::make_unique<LinkSlot>(peer.rank, losses_);
-  peer.is_lost = false;
-  if (peer.kind == LinkKind::inproc) {
-    const bool is_high = rank > peer.rank;
-    const std::uint64_t token = is_high ? peer.token : address.token;
-    const InprocKey key{group_, token, std::min(rank, peer.rank), std::max(rank, peer.rank)};
-    peer.inproc = std::make_unique<InprocSide>(key, is_high, waker_);
-  } else if (connects(peer)) {
+  LinkSlot& slot = add_slot(peer);
+  if (peer.inproc)
+    peer.inproc->want();
+  else if (connects(peer))
     dial(peer);
-  } else if (peer.has_joined) {
-    establish(peer);
-  }
   if (connects(peer))
     peer.deadline = Clock::now() + to_duration(options.timeout);
-  return *peer.slot;
+  return slot;
 }
 
 std::vector<Route> Mesh::State::routes(const Peer& peer, std::size_t stripe) const {
@@ -244,17 +257,26 @@ void Mesh::State::advance_dialer(Peer& peer) {
   establish(peer);
 }
 
-// All sockets of the peer are there and it was opened.
-void Mesh::State::establish(Peer& peer) {
+// What goes wrong on the way to a link is the peer's loss, but for memory that this rank lacks.
+template <class Step> void Mesh::State::attempt(const Peer& peer, Step step) {
   try {
+    step();
+  } catch (const PoolExhausted&) {
+    throw;
+  } catch (const Error& error) {
+    losses_.lost(peer.rank, error.what());
+  }
+}
+
+// All sockets of the peer are there.
+void Mesh::State::establish(Peer& peer) {
+  attempt(peer, [&] {
     if (peer.kind == LinkKind::tcp)
       establish_tcp(peer);
     else
       peer.handover = std::make_unique<ShmHandover>(
           peer.rank, losses_, poller_, waker_, std::move(peer.channels.front()), connects(peer));
-  } catch (const Error& error) {
-    losses_.lost(peer.rank, error.what());
-  }
+  });
   peer.channels.clear();
 }
 
@@ -281,23 +303,23 @@ void Mesh::State::connect_shm(Peer& peer, std::unique_ptr<ShmLink> link) {
 }
 
 bool Mesh::State::has_hung_up(const Peer& peer) const {
-  return peer.shm && ((peer.handover && peer.handover->has_hung_up()) ||
-                      (peer.inproc && peer.inproc->has_hung_up()));
+  return (peer.shm && peer.handover && peer.handover->has_hung_up()) ||
+         (peer.inproc && peer.inproc->has_hung_up());
 }
 
 void Mesh::State::advance(Peer& peer, bool& moved) {
+  if (!peer.slot && peer.inproc && peer.inproc->is_wanted())
+    add_slot(peer);
   if (!peer.slot || peer.is_lost)
     return;
   if (peer.dialer)
     advance_dialer(peer);
-  try {
+  attempt(peer, [&] {
     if (peer.handover)
       connect_shm(peer, peer.handover->take_link());
     if (peer.inproc)
       connect_shm(peer, peer.inproc->take_link(peer.rank, losses_));
-  } catch (const Error& error) {
-    losses_.lost(peer.rank, error.what());
-  }
+  });
   const bool hung_up = has_hung_up(peer); // before the last look at what it sent
   const bool link_moved = peer.slot->progress();
   moved |= link_moved;
@@ -328,6 +350,8 @@ void Mesh::State::report_losses() {
     peer.dialer.reset();
     peer.handover.reset(); // nothing of a lost peer is waited for, and one in this process hears it
     peer.inproc.reset();
+    if (peer.slot)
+      peer.slot->detach(); // its link neither moves nor ends before the group does
     sink_.lost(peer.rank, reason);
   }
 }

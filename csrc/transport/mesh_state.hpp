@@ -24,11 +24,11 @@ struct Mesh::State {
     bool has_joined = false;         // all its sockets came in, on the rank that accepts
     bool is_lost = false;            // and was reported
 
-    std::unique_ptr<LinkSlot> slot;                        // from open() on
+    std::unique_ptr<LinkSlot> slot;                        // once one of the two has opened it
     std::unique_ptr<Dialer> dialer;                        // while connecting
     std::vector<Channel> channels;                         // that have come in, by stripe
     std::unique_ptr<ShmHandover> handover;                 // shm
-    std::unique_ptr<InprocSide> inproc;                    // inproc
+    std::unique_ptr<InprocSide> inproc;                    // inproc, from set_peers() on
     ShmLink* shm = nullptr;                                // the slot's link, where it is one
     Clock::time_point deadline = Clock::time_point::max(); // to be connected
   };
@@ -55,9 +55,11 @@ private:
   bool connects(const Peer& peer) const { return rank > peer.rank; }
   Hello hello_to(const Peer& peer, std::size_t stripe) const;
   std::string welcome(const Hello& hello, bool is_local) const;
+  std::unique_ptr<InprocSide> make_inproc(const Peer& peer);
   void start_listening();
   void close_doors();
   void join(Channel channel, const Hello& hello);
+  LinkSlot& add_slot(Peer& peer);
   void note_refusal(const std::string& what, const Handshake* handshake);
   bool have_all_joined() const;
 
@@ -65,6 +67,7 @@ private:
   void dial(Peer& peer);
   void advance(Peer& peer, bool& moved);
   void advance_dialer(Peer& peer);
+  template <class Step> void attempt(const Peer& peer, Step step);
   void establish(Peer& peer);
   void establish_tcp(Peer& peer);
   void connect_shm(Peer& peer, std::unique_ptr<ShmLink> link);

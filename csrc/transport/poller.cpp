@@ -63,7 +63,9 @@ int Poller::wait(Clock::time_point until) {
   return count;
 }
 
-Waker::Waker() : fd_(checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {}
+Waker::Waker()
+    : descriptor_(std::make_shared<const Descriptor>(
+          checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd"))) {}
 
 void Waker::wake(int fd) {
   const std::uint64_t one = 1;
@@ -72,7 +74,7 @@ void Waker::wake(int fd) {
 
 void Waker::ready(std::uint32_t) {
   std::uint64_t count;
-  [[maybe_unused]] const ssize_t done = ::read(fd_.get(), &count, sizeof count);
+  [[maybe_unused]] const ssize_t done = ::read(fd(), &count, sizeof count);
 }
 
 Alarm::Alarm()

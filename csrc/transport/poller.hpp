@@ -5,6 +5,7 @@
 #include "transport/descriptor.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace thinwire {
@@ -45,12 +46,14 @@ class Waker final : public Pollable {
 public:
   Waker();
   static void wake(int fd); // by the descriptor alone, from anywhere
-  void wake() const { wake(fd_.get()); }
-  int fd() const { return fd_.get(); }
+  void wake() const { wake(fd()); }
+  int fd() const { return descriptor_->get(); }
+  // For those in this process who may wake it even when it is gone, which then does nothing.
+  std::shared_ptr<const Descriptor> descriptor() const { return descriptor_; }
   void ready(std::uint32_t epoll_events) override; // takes the wake-up back
 
 private:
-  Descriptor fd_;
+  std::shared_ptr<const Descriptor> descriptor_;
 };
 
 // Makes Poller::wait return after a time too short for its own clock.

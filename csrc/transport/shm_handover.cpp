@@ -98,8 +98,9 @@ std::unique_ptr<ShmLink> ShmHandover::take_link() {
   }
   linked_ = true;
   poller_.change(channel_.fd.get(), EPOLLRDHUP, *this); // nothing but its end is of interest now
-  return std::make_unique<ShmLink>(peer_, sink_, std::move(segment_), connected_,
-                                   std::move(descriptors.back()), "shm");
+  return std::make_unique<ShmLink>(
+      peer_, sink_, std::move(segment_), connected_,
+      std::make_shared<const Descriptor>(std::move(descriptors.back())), "shm");
 }
 
 void ShmHandover::ready(std::uint32_t) {

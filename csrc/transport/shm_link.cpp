@@ -103,7 +103,7 @@ SharedSegment::Ring& SharedSegment::ring(int direction) const {
 }
 
 ShmLink::ShmLink(int peer, FrameSink& sink, std::shared_ptr<SharedSegment> segment, bool first,
-                 Descriptor peer_waker, std::string kind)
+                 std::shared_ptr<const Descriptor> peer_waker, std::string kind)
     : Link(peer), sink_(sink), segment_(std::move(segment)), out_(&segment_->ring(first ? 0 : 1)),
       in_(&segment_->ring(first ? 1 : 0)), peer_waker_(std::move(peer_waker)),
       last_received_(Clock::now()), last_sent_(last_received_) {
@@ -157,7 +157,7 @@ bool ShmLink::push(const Outgoing& frame) {
     std::memcpy(at + kPayloadOffset, frame.payload, frame.header.payload_bytes);
   out_->head.store(head + record, std::memory_order_seq_cst);
   if (out_->asleep.load(std::memory_order_seq_cst) != 0 && out_->asleep.exchange(0) != 0)
-    Waker::wake(peer_waker_.get());
+    Waker::wake(peer_waker_->get());
   stats_.sent_bytes += frame_bytes(frame.header);
   ++stats_.sent_frames;
   last_sent_ = Clock::now();
@@ -199,7 +199,7 @@ bool ShmLink::drain() {
     tail += taken;
     in_->tail.store(tail, std::memory_order_seq_cst);
     if (in_->out_of_room.load(std::memory_order_seq_cst) != 0 && in_->out_of_room.exchange(0) != 0)
-      Waker::wake(peer_waker_.get());
+      Waker::wake(peer_waker_->get());
   }
   last_received_ = Clock::now();
   return true;

@@ -39,7 +39,7 @@ public:
   // `first` is true on one side and false on the other: who writes which ring. `peer_waker` is the
   // eventfd of the peer's engine. `kind` is "shm" or "inproc".
   ShmLink(int peer, FrameSink& sink, std::shared_ptr<SharedSegment> segment, bool first,
-          Descriptor peer_waker, std::string kind);
+          std::shared_ptr<const Descriptor> peer_waker, std::string kind);
 
   void send(Outgoing frame) override;
   bool progress() override;
@@ -62,7 +62,7 @@ private:
   FrameSink& sink_;
   std::shared_ptr<SharedSegment> segment_;
   SharedSegment::Ring *out_, *in_;
-  Descriptor peer_waker_;
+  std::shared_ptr<const Descriptor> peer_waker_;
   std::deque<Outgoing> queue_;
   std::size_t backlog_ = 0;
   Clock::time_point last_received_, last_sent_;

@@ -78,6 +78,8 @@ bool TcpLink::progress() {
     if (!received && has_said_all())
       fail(end_reason_);
     return received;
+  } catch (const PoolExhausted&) {
+    throw; // this rank's own want, not the peer's doing
   } catch (const Error& error) {
     fail(error.what());
     return true;
@@ -159,9 +161,9 @@ void TcpLink::count_sent(std::size_t bytes) {
 Clock::time_point TcpLink::next_event() const {
   if (has_ended())
     return failed_ ? Clock::time_point::max() : read_until_;
-  const bool can_go_on =
-      backlog_ > 0 && std::any_of(stripes_.begin(), stripes_.end(),
-                                  [](const auto& stripe) { return !stripe->is_blocked(); });
+  const bool can_go_on = std::any_of(stripes_.begin(), stripes_.end(), [this](const auto& stripe) {
+    return stripe->can_write(!queue_.empty());
+  });
   return can_go_on ? Clock::time_point{} : Clock::time_point::max();
 }
 

@@ -27,10 +27,12 @@ void TcpLink::Stripe::stop() {
   stopped_ = true;
   poller_.remove(fd(), *this);
   channel_.stream->shut_down();
+  writer_.drop();
+  reader_.drop();
 }
 
 std::size_t TcpLink::Stripe::write(FrameQueue& queue) {
-  if (blocked_)
+  if (blocked_ || stopped_)
     return 0;
   if (writer_.is_idle())
     writer_.load(queue);

@@ -15,13 +15,15 @@ public:
   // Writes a batch, the one under way or the next of the queue. Returns the bytes taken.
   std::size_t write(FrameQueue& queue);
   FrameReader::Turn read();
-  bool is_blocked() const { return blocked_; }
+  // Whether write() would move something, where frames wait in the queue or where none do.
+  bool can_write(bool has_queued) const { return !blocked_ && (has_queued || !writer_.is_idle()); }
   bool is_stopped() const { return stopped_; }
   void detach() {
     writer_.detach();
     reader_.detach();
   }
-  void stop(); // waits for nothing any more; says goodbye to the peer
+  // Says goodbye to the peer. Nothing is written or read any more, nor its memory referred to.
+  void stop();
 
   std::uint64_t sent_frames() const { return writer_.frames(); }
   std::uint64_t received_frames() const { return reader_.frames(); }

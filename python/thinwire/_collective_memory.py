@@ -49,8 +49,8 @@ def restorer(x: Any) -> Callable[[], None]:
 
 
 def value_bytes(source: View) -> int:
-    """Return the bytes of one value."""
-    return int(source.owner.nbytes // source.count) if source.count else 1
+    """Return the bytes of one value: 1 where there is none, or where values have no bytes."""
+    return max(int(source.owner.nbytes // source.count), 1) if source.count else 1
 
 
 def part(count: int, rank: int, ranks: int) -> int:

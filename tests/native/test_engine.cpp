@@ -193,6 +193,28 @@ TEST(a_deadline_does_not_name_who_has_done_its_part) {
   CHECK(error_of(waiting).starts_with("rank 2 did not answer within 0.3 s"));
 }
 
+// Ranks 0 and 2 are no neighbours: rank 2 connects when it needs rank 0, which does not yet.
+TEST(a_late_rank_is_not_lost_to_who_was_no_neighbour) {
+  for (const LinkKind kind : {LinkKind::tcp, LinkKind::shm, LinkKind::inproc}) {
+    constexpr double kTimeout = 2;
+    Group group(4, kind, kTimeout, {}, Links::ring);
+    std::vector<std::vector<float>> values(4, std::vector<float>(1000, 1.0f));
+    Reduction reduction;
+    reduction.algorithm = Algorithm::direct;
+    std::vector<Collectives::Work> works;
+    for (int rank = 3; rank >= 0; --rank) {
+      if (rank == 0)
+        std::this_thread::sleep_for(to_duration(1.5 * kTimeout));
+      float* mine = values[static_cast<std::size_t>(rank)].data();
+      works.push_back(group.at(rank).collectives.all_reduce(call(1, mine, mine), 1000, reduction));
+    }
+    for (const Collectives::Work& work : works)
+      CHECK(error_of(work).empty());
+    for (const std::vector<float>& sum : values)
+      CHECK(sum == std::vector<float>(1000, 4.0f));
+  }
+}
+
 TEST(a_cut_cable_is_noticed) {
   NetworkOptions network;
   network.shape = LinkShape{.cut_after = 40};
@@ -213,4 +235,69 @@ TEST(a_rank_that_closes_is_missed_only_by_those_who_need_it) {
       group.at(0).collectives.all_reduce(call(2, values.data(), values.data()), 1000, {});
   group.at(1).engine.close();
   CHECK(error_of(waiting).find("rank 1") != std::string::npos);
+}
+
+namespace {
+
+// Values stay in a link while it is looked at.
+NetworkOptions slow_link() {
+  NetworkOptions network;
+  network.shape = LinkShape{.rate = 5e4, .cut_after = {}};
+  return network;
+}
+
+// Rank 0 broadcasts, rank 1 reduces instead. Rank 0 knows that this is refused, and its values are
+// still on their way.
+struct Disagreement {
+  explicit Disagreement(double deadline = kDeadline)
+      : group(2, LinkKind::tcp, 20, slow_link()), values(8 * kMaxPayload), other(1000),
+        sent(group.at(0).collectives.broadcast(call(1, values.data(), values.data(), deadline),
+                                               values.size(), 0, {})),
+        got(group.at(1).collectives.all_reduce(call(1, other.data(), other.data()), other.size(),
+                                               {})) {
+    while (group.at(1).engine.stats().links.at(0).link.received_bytes < 10'000) // a frame of values
+      std::this_thread::sleep_for(10ms);
+    std::this_thread::sleep_for(200ms); // what rank 1 began comes to rank 0
+    CHECK(!sent->is_over());
+  }
+  Group group;
+  std::vector<std::byte> values;
+  std::vector<float> other;
+  Collectives::Work sent, got;
+};
+
+} // namespace
+
+TEST(a_refused_operation_ends_when_its_peer_has_left) {
+  Disagreement ranks;
+  ranks.group.at(1).engine.close();
+  CHECK(error_of(ranks.sent).find("ranks disagree") != std::string::npos);
+}
+
+TEST(a_refused_operation_has_a_deadline) {
+  Disagreement ranks(5);
+  CHECK(error_of(ranks.sent).find("ranks disagree") != std::string::npos);
+  CHECK(ranks.group.at(0).engine.failure()->reason.find("did not leave within 5 s (deadline)") !=
+        std::string::npos);
+}
+
+// AddressSanitizer sees it where a link still reads them.
+TEST(values_of_a_refused_operation_are_free_when_it_ends) {
+  Disagreement ranks;
+  std::thread closing([&] { ranks.group.at(0).engine.close(); });
+  CHECK(!error_of(ranks.sent).empty());
+  std::vector<std::byte>().swap(ranks.values);
+  closing.join();
+}
+
+TEST(a_broadcast_to_who_leaves_without_it_does_not_wait_for_its_deadline) {
+  for (const std::size_t bytes : {std::size_t{1000}, std::size_t{64} << 20}) {
+    Group group(2, LinkKind::tcp);
+    std::vector<std::byte> values(bytes);
+    const auto sent =
+        group.at(0).collectives.broadcast(call(1, values.data(), values.data()), bytes, 0, {});
+    std::this_thread::sleep_for(200ms);
+    group.at(1).engine.close();
+    CHECK(error_of(sent).find("rank 1 is lost: it closed its communicator in the middle") == 0);
+  }
 }

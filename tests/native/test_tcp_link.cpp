@@ -1,7 +1,9 @@
 // Links over sockets: whole frames for whoever sends them in pieces, an end for whoever sends
 // something else.
 #include "check.hpp"
+#include "core/error.hpp"
 #include "mesh_ranks.hpp"
+#include "transport/link_slot.hpp"
 #include "transport/tcp_link.hpp"
 
 #include <algorithm>
@@ -129,11 +131,13 @@ TEST(what_leaves_is_what_was_queued) {
   CHECK(bench.link->stats().busy_seconds > 0);
 }
 
+struct Owner final : BlockOwner {
+  void reclaim(Block&) override { ++reclaimed; }
+  int reclaimed = 0;
+};
+
 TEST(memory_is_let_go_when_it_has_left) {
-  struct Owner final : BlockOwner {
-    void reclaim(Block&) override { ++reclaimed; }
-    int reclaimed = 0;
-  } owner;
+  Owner owner;
   std::vector<std::byte> memory(500);
   Block block(owner, memory.data(), memory.size());
   Bench bench;
@@ -145,11 +149,69 @@ TEST(memory_is_let_go_when_it_has_left) {
   CHECK(owner.reclaimed == 1);
 }
 
+TEST(memory_is_let_go_when_the_link_ends) {
+  Owner owner;
+  std::vector<std::byte> memory(kMaxPayload);
+  Block block(owner, memory.data(), memory.size());
+  Bench bench;
+  Outgoing out = frame(0, memory);
+  out.keep = BlockRef(block);
+  bench.link->send(std::move(out));
+  bench.turn(); // leaves in part
+  CHECK(owner.reclaimed == 0);
+  bench.other.reset();
+  for (int i = 0; i < 4; ++i)
+    bench.turn();
+  CHECK(!bench.loss().empty() && owner.reclaimed == 1);
+}
+
+// The peer is not to blame, and the link does not go on as if nothing had been.
+TEST(want_of_memory_goes_through) {
+  struct Poor final : FrameSink {
+    std::byte* place(int, const FrameHeader&) override { return nullptr; }
+    void receive(Received) override { throw PoolExhausted("no memory"); }
+    void lost(int, const std::string&) override { ++losses; }
+    int losses = 0;
+  } sink;
+  auto [mine, theirs] = socket_pair();
+  Poller poller;
+  BlockPool pool;
+  std::vector<Channel> channels;
+  channels.push_back(channel(std::move(mine)));
+  LinkSlot slot(4, sink);
+  slot.connect(std::make_unique<TcpLink>(4, sink, pool, poller, std::move(channels)));
+  const std::vector<std::byte> payload(100);
+  const auto bytes = wire(frame(0, payload));
+  CHECK(::send(theirs.get(), bytes.data(), bytes.size(), 0) == std::ssize(bytes));
+  CHECK_THROWS(PoolExhausted, "no memory", slot.progress());
+  CHECK(sink.losses == 0);
+}
+
+TEST(a_socket_without_work_does_not_keep_the_thread_busy) {
+  auto [a0, b0] = socket_pair();
+  auto [a1, b1] = socket_pair();
+  Poller poller;
+  BlockPool pool;
+  Inbox inbox;
+  std::vector<Channel> channels;
+  channels.push_back(channel(std::move(a0)));
+  channels.push_back(channel(std::move(a1)));
+  TcpLink link(4, inbox, pool, poller, std::move(channels));
+  const std::vector<std::byte> payload(kMaxPayload);
+  link.send(frame(0, payload));
+  CHECK(link.next_event() <= Clock::now());
+  for (int i = 0; i < 4; ++i) {
+    poller.wait(Clock::time_point{});
+    link.progress();
+  }
+  CHECK(link.backlog() > 0); // one socket is full, the other has nothing to do
+  CHECK(link.next_event() == Clock::time_point::max());
+  link.send(frame(1, payload));
+  CHECK(link.next_event() <= Clock::now());
+}
+
 TEST(detached_links_refer_to_no_memory_of_others) {
-  struct Owner final : BlockOwner {
-    void reclaim(Block&) override { ++reclaimed; }
-    int reclaimed = 0;
-  } owner;
+  Owner owner;
   std::vector<std::byte> memory(kMaxPayload, std::byte{9});
   Block block(owner, memory.data(), memory.size());
   Bench bench;
