@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,6 +13,13 @@ from typing import BinaryIO
 
 TEMPORARY = ".tmp-"
 """How the names of files begin that are not finished."""
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
+
+
+class CannotTakeName(OSError):
+    """A filesystem can neither link files nor rename them without replacing."""
 
 
 @contextlib.contextmanager
@@ -31,6 +40,36 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
 def temporary_beside(target: Path) -> Path:
     """A name that nobody else takes, in the folder of `target`."""
     return target.parent / (TEMPORARY + secrets.token_hex(8))
+
+
+def take_name(temporary: Path, target: Path) -> None:
+    """Give a finished file a name that nothing has; the temporary one may stay, for the caller to remove.
+
+    Raises FileExistsError where the name is taken, CannotTakeName.
+    """
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        # A network filesystem may have lost the answer and asked again: two names mean that the link is ours.
+        if temporary.stat().st_nlink != 2:
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_without_replacing(temporary, target)
+
+
+def _rename_without_replacing(temporary: Path, target: Path) -> None:
+    """What filesystems without hard links can do instead."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        code = errno.ENOSYS
+    elif rename(_AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return
+    else:
+        code = ctypes.get_errno()
+    kind = CannotTakeName if code in (errno.ENOSYS, errno.EINVAL, *_NO_LINKS) else OSError
+    raise kind(code, os.strerror(code), str(target))  # FileExistsError, where that is what it was
 
 
 def sync_file(file: BinaryIO) -> None:

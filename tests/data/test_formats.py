@@ -88,6 +88,12 @@ def test_lines_of_json_are_parsed_and_blank_ones_left_out(tmp_path: Path) -> Non
     assert len(RecordReader(tmp_path / "a.jsonl", format="lines")) == 4
 
 
+def test_blank_lines_of_another_system_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\r\n{}\r\n\r\n2\n[]\n\r\n\r")
+    assert everything(RecordReader(tmp_path / "a.jsonl")) == [{}, 2, []]
+    assert len(RecordReader(tmp_path / "a.jsonl", format="lines")) == 7
+
+
 def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     reader = RecordReader(tmp_path / "a.txt")

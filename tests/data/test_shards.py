@@ -97,6 +97,16 @@ def test_nothing_is_left_of_what_fails(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_name_that_is_taken_meanwhile_leaves_the_others_free(tmp_path: Path) -> None:
+    def records() -> Iterator[bytes]:
+        yield from (bytes(100) for _ in range(10))
+        (tmp_path / "data-00002.tws").write_bytes(b"another's")
+
+    with pytest.raises(InvalidArgument, match=r"data-00002\.tws exists"):
+        write_shards(records(), tmp_path, shard_bytes=300)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"another's"]
+
+
 @pytest.mark.parametrize(
     ("records", "reason"),
     [

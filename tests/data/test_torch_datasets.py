@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thinwire.data import RecordReader, write_shards
+from thinwire.data import ElasticSampler, RecordReader, write_shards
+from thinwire.errors import InvalidArgument
 
 torch = pytest.importorskip("torch")
 
@@ -50,6 +51,31 @@ def test_whole_batches_in_the_samplers_order(reader: RecordReader, workers: int)
     assert len(batches) == 7
     for indices, batch in zip(order, batches, strict=True):
         assert torch.equal(batch, torch.from_numpy(ROWS[indices]))
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
+def test_workers_hear_of_the_epoch(reader: RecordReader, workers: int, persistent: bool) -> None:
+    def sampler() -> ElasticSampler:
+        return ElasticSampler(20, batch_size=3, rank=0, world_size=1)
+
+    dataset = BatchDataset(reader, sampler())
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, persistent_workers=persistent)
+    alone = sampler()
+    for epoch in (0, 1, 3):
+        dataset.set_epoch(epoch)
+        alone.set_epoch(epoch)
+        wanted = [torch.from_numpy(ROWS[batch.indices]) for batch in alone]
+        assert all(map(torch.equal, loader, wanted))
+    if not persistent:  # which has copied the sampler before
+        dataset.sampler.commit(len(dataset.sampler))
+        alone.set_epoch(4)
+        wanted = [torch.from_numpy(ROWS[batch.indices]) for batch in alone]
+        assert all(map(torch.equal, loader, wanted))
+
+
+def test_a_sampler_without_epochs(reader: RecordReader) -> None:
+    with pytest.raises(InvalidArgument, match="list has no set_epoch"):
+        BatchDataset(reader, [[1]]).set_epoch(1)
 
 
 def test_all_in_order(reader: RecordReader) -> None:

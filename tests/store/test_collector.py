@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from typing import Any
 
@@ -65,6 +66,33 @@ def test_packs_that_are_mostly_garbage_are_rewritten(world: World) -> None:
     assert gc(world, live_share=0.3).packs == 0
     done = gc(world)
     assert (done.packs, done.rewritten) == (1, 1)
+    assert packs(world) == [[3]]
+    world.check()
+    assert world.violation is None
+
+
+class FullDisk(PlainContents):
+    """There is no room for a copy."""
+
+    def rewrite(self, chunks: Any, packs: Any, heartbeat: Any) -> None:
+        error = StoreError("no space is left")
+        error.errno = errno.ENOSPC
+        raise error
+
+
+def test_on_a_full_disk_what_is_all_garbage_goes(world: World) -> None:
+    world.write(world.store, "a", [1, 2, 3])
+    world.write(world.store, "b", [3])
+    world.write(world.store, "c", [4, 5])
+    world.refs.delete("a", 1)
+    world.refs.delete("c", 1)
+    full = FullDisk(world.store)
+    with pytest.raises(StoreError, match="no space"):
+        gc(world, full, given_up=leases.present_packs(world.store).keys())
+    done = gc(world, full)
+    assert (done.packs, done.rewritten) == (1, 0)
+    assert packs(world) == [[1, 2, 3]]
+    assert gc(world).rewritten == 1
     assert packs(world) == [[3]]
     world.check()
     assert world.violation is None

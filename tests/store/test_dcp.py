@@ -69,10 +69,21 @@ def test_a_rank_reads_only_the_blocks_of_its_rows(tmp_path: Path) -> None:
     dcp.save({"x": value}, storage_writer=StorageWriter(tmp_path), no_dist=True)
     with Store(tmp_path) as store:
         stored = Stored(store.reader("checkpoint/rank0"))
-        window = stored.window(0, 1000, 1100)
-        stored.fetch([window.read])
+        [window], reads = stored.windows([(0, 1000, 1100)])
+        stored.fetch(reads)
         assert len(window.read.memory) == 2 * BLOCK_BYTES
         assert torch.equal(window.tensor(), value[1000:1100])
+
+
+def test_a_block_of_small_tensors_is_read_once(tmp_path: Path) -> None:
+    state = {f"x{i}": torch.full((10,), float(i)) for i in range(100)}
+    dcp.save(state, storage_writer=StorageWriter(tmp_path), no_dist=True)
+    with Store(tmp_path) as store:
+        stored = Stored(store.reader("checkpoint/rank0"))
+        windows, reads = stored.windows((leaf, 0, 10) for leaf in range(100))
+        assert len(reads) == 1
+        stored.fetch(reads)
+        assert sorted(float(window.tensor()[0]) for window in windows) == [float(i) for i in range(100)]
 
 
 def test_objects_are_not_pickled_into_the_store(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
@@ -203,7 +204,7 @@ def test_without_links_and_renames_a_store_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local.os, "link", no_link(errno.EPERM))
-    monkeypatch.setattr(local.ctypes, "CDLL", lambda *_, **__: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     with pytest.raises(StoreError, match="keep the store on another filesystem"):
         LocalBackend(tmp_path).create("a", [b"1"])
 

@@ -34,6 +34,15 @@ def test_it_comes_back(keys: Keys) -> None:
         assert read.size == made.size
 
 
+def test_what_is_too_long_to_be_read_again_is_not_written(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests, "_MOST_BYTES", 10_000)
+    manifests.encode(example(200), keys, "a", 1)
+    with pytest.raises(InvalidArgument, match="a@1 has 400 chunks, more than"):
+        manifests.encode(example(400), keys, "a", 1)
+
+
 def test_no_two_are_alike(keys: Keys) -> None:
     assert manifests.encode(example(), keys, "a", 1)[0] != manifests.encode(example(), keys, "a", 1)[0]
 

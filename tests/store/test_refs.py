@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -10,6 +11,7 @@ from at_once import at_once
 from store_world import MemoryBackend
 from thinwire.errors import Conflict, CorruptChunk, InvalidArgument, NotFound, StoreError
 from thinwire.store import leases, refs
+from thinwire.store.backend import Entry
 from thinwire.store.leases import Lease
 from thinwire.store.refs import Ref, Refs
 
@@ -58,6 +60,24 @@ def test_names_are_found_by_prefix(backend: MemoryBackend) -> None:
     assert sorted(store.names("run")) == ["run/one", "run/two", "runner"]
     assert sorted(store.names("run/")) == ["run/one", "run/two"]
     assert sorted(store.names("run/t")) == ["run/two"]
+
+
+def test_all_versions_are_deleted_at_one_look(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(20):
+        publish(backend, "a")
+    store, looks, real = Refs(backend), 0, backend.list
+
+    def counted(prefix: str) -> Iterator[Entry]:
+        nonlocal looks
+        looks += 1
+        return real(prefix)
+
+    monkeypatch.setattr(backend, "list", counted)
+    store.delete("a", *range(1, 21))
+    assert looks == 1
+    assert store.versions("a") == []
 
 
 def test_a_deleted_version_is_gone_and_its_number_stays_taken(backend: MemoryBackend) -> None:

@@ -11,6 +11,7 @@ import pytest
 from faulty_backend import FaultyBackend
 from thinwire.errors import CorruptChunk, NotFound, StoreError
 from thinwire.store.maintenance import Report
+from thinwire.store.pack import HEADER_BYTES
 from thinwire.store.store import Store
 
 KEY = b"0123456789abcdef"
@@ -175,6 +176,33 @@ def test_without_a_replica_the_rest_survives_repair(world: World) -> None:
             assert {hit.name for hit in report.hits} == {name for name in NAMES if not before[name]}
             assert readable(store) == before
             assert not all(before.values())
+
+
+def test_a_pack_inside_a_pack_is_data() -> None:
+    """Its records are not taken for those of the pack around it, whose header is damaged."""
+    inner, outer = FaultyBackend(), FaultyBackend()
+    with Store(inner, threads=1) as store:
+        store.put("x", np.random.default_rng(1).bytes(5000))
+    data = inner.read(inner.paths("packs")[0])
+    with Store(outer, threads=1) as store:
+        with store.writer("a") as writer:
+            writer.commit({"kind": "bytes"}, writer.add(data, np.array([len(data)])))
+        [path] = outer.paths("packs")
+        damaged = bytearray(outer.read(path))
+        damaged[HEADER_BYTES] ^= 1
+    with Store(outer.copy(path, bytes(damaged)), threads=1) as store:
+        assert store.repair()
+        assert store.verify()
+        assert store.get("a") == data
+
+
+def test_a_damaged_pack_that_no_index_names_is_read_once(world: World) -> None:
+    path, orphan = world.sound.paths("packs")[0], f"packs/ab/ab{62 * '0'}"
+    backend = world.sound.copy(path, None)
+    backend.objects[orphan] = (b"damaged", 0.0)
+    with world.open(backend) as store:
+        assert len([damage for damage in store.verify().damage if damage.what.startswith("chunk")]) > 1
+        assert backend.reads.count(orphan) == 1
 
 
 def test_an_index_that_is_gone_is_made_again(world: World) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from crash_world import check_sound, put
@@ -14,7 +16,10 @@ from store_data import KEY, random_bytes
 from thinwire.errors import InvalidArgument, StoreError
 from thinwire.store import reader, syncing
 from thinwire.store.leases import GRACE_S
+from thinwire.store.manifest import Manifest
+from thinwire.store.refs import Ref
 from thinwire.store.store import Store
+from thinwire.store.writer import Writer
 
 ENDLESS = 10**9
 
@@ -50,6 +55,83 @@ def test_sync_goes_between_stores_with_other_keys(store: Store, tmp_path: Path) 
         assert store.sync(other).versions == 0
         with pytest.raises(InvalidArgument, match="another store"):
             store.sync(tmp_path / "other")
+
+
+def test_a_copy_under_another_key_is_known_again_without_being_read(tmp_path: Path) -> None:
+    here = FaultyBackend()
+    with (
+        Store(here) as store,
+        Store(tmp_path / "other", key=KEY) as other,
+        Store(tmp_path / "third") as third,
+    ):
+        data = random_bytes(1_000_000)
+        store.put("a", data, metadata={"step": 1})
+        assert store.sync(other).versions == 1
+        here.reads.clear()
+        again = store.sync(other)
+        assert (again.versions, again.conflicts) == (0, [])
+        assert not [path for path in here.reads if path.startswith("packs/")]
+        assert other.sync(third).versions == 1
+        assert third.get("a") == data
+        assert other.sync(third).conflicts == []
+        assert store.sync(third).conflicts == []  # its own way there was another
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_versions_of_other_keys_are_compared_by_their_content(tmp_path: Path, same: bool) -> None:
+    ends = np.arange(1, 11) * 1000
+    with Store(tmp_path / "one") as one, Store(tmp_path / "other", key=KEY) as other:
+        for store, seed in ((one, 1), (other, 1 if same else 2)):
+            with store.writer("a") as writer:
+                writer.commit({"kind": "bytes"}, writer.add(random_bytes(10_000, seed), ends))
+        assert one.sync(other).conflicts == ([] if same else ["a@1"])
+        assert other.sync(one).conflicts == ([] if same else ["a@1"])
+
+
+def test_a_version_that_is_deleted_meanwhile_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path / "one") as store, Store(tmp_path / "other") as other:
+        for seed in range(3):
+            store.put("a", random_bytes(1000, seed))
+        real = store.catalog.manifest
+
+        def after_a_collection(ref: Ref) -> Manifest:
+            if ref.version == 2:
+                store.delete("a@2")
+                store.gc()
+            return real(ref)
+
+        monkeypatch.setattr(store.catalog, "manifest", after_a_collection)
+        assert store.sync(other).versions == 2
+        assert [ref.version for ref in other.versions("a")] == [1, 3]
+        assert other.verify()
+
+
+def test_a_version_that_another_copy_made_meanwhile_is_no_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path / "one") as store, Store(tmp_path / "other") as other:
+        store.put("a", b"x")
+        real = other.writer
+
+        def after_another_copy(name: str) -> Writer:
+            monkeypatch.setattr(other, "writer", real)
+            store.sync(other)
+            return real(name)
+
+        monkeypatch.setattr(other, "writer", after_another_copy)
+        done = store.sync(other)
+        assert (done.versions, done.conflicts) == (0, [])
+
+
+def test_what_sync_opens_it_closes(tmp_path: Path) -> None:
+    with Store(tmp_path / "one") as store:
+        store.put("a", b"x")
+        before = threading.active_count()
+        for _ in range(3):
+            store.sync(tmp_path / "copy")
+        assert threading.active_count() <= before + 2  # of the store's own
 
 
 def test_a_sync_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from thinwire.data.faults import corrupt
 from thinwire.data.files import Source
 from thinwire.data.layout import Place, VariedLayout
 
-_NEWLINE = 10
+_NEWLINE, _RETURN = b"\n\r"
 _BLOCK = 4 << 20
 _SUFFIX = ".lines"
 
@@ -26,7 +26,9 @@ Ends = NDArray[np.int64]
 
 
 def line_layout(source: Source, *, blank: bool, kept_in: str | None, threads: int) -> VariedLayout:
-    """The lines of a file, without their newlines. `blank` says whether empty lines are records as well.
+    """The lines of a file, without their newlines.
+
+    `blank` says whether empty lines, and those of one carriage return, are records as well.
 
     `kept_in`: None, "beside", or a folder for a file that holds what was found. It is used again while size
     and time of the text stay the same. That it cannot be read or written is no error.
@@ -40,7 +42,8 @@ def line_layout(source: Source, *, blank: bool, kept_in: str | None, threads: in
         if kept and before == _state_of(path) and before.size == source.size:
             with contextlib.suppress(OSError):
                 _save(kept, before, ends)
-    return _layout_of(ends, source.size, blank)
+    found = _layout_of(ends, source.size)
+    return found if blank else _without_blank(found, path)
 
 
 def find_line_ends(path: Path, size: int, threads: int) -> Ends:
@@ -60,14 +63,19 @@ def find_line_ends(path: Path, size: int, threads: int) -> Ends:
         return np.concatenate([np.zeros(0, np.int64), *pool.map(ends_in_block, range(0, size, _BLOCK))])
 
 
-def _layout_of(ends: Ends, size: int, blank: bool) -> VariedLayout:
+def _layout_of(ends: Ends, size: int) -> VariedLayout:
     if size and (not len(ends) or ends[-1] < size):
         ends = np.append(ends, size + 1)  # as if the last line had a newline
     starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
-    sizes = ends - starts - 1
-    if not blank:
-        starts, sizes = starts[sizes > 0], sizes[sizes > 0]
-    return VariedLayout(starts, sizes)
+    return VariedLayout(starts, ends - starts - 1)
+
+
+def _without_blank(lines: VariedLayout, path: Path) -> VariedLayout:
+    """The lines that hold more than the carriage return of another system's line end."""
+    kept = lines.sizes > 0
+    if (short := np.flatnonzero(lines.sizes == 1)).size:
+        kept[short] = np.memmap(path, np.uint8, "r")[lines.offsets[short]] != _RETURN
+    return VariedLayout(lines.offsets[kept], lines.sizes[kept])
 
 
 class _Head(NamedTuple):

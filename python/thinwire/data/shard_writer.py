@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from thinwire import _core
-from thinwire._durable import sync, sync_file, temporary_beside
+from thinwire._durable import sync, sync_file, take_name, temporary_beside
 from thinwire._memory import byte_view
 from thinwire._sizes import parse_size
 from thinwire.data.layout import Element
@@ -42,20 +42,37 @@ def write_shards(
     target.mkdir(parents=True, exist_ok=True)
     taken = sorted(target.glob(f"{name}-*{SUFFIX}"))
     if taken:
-        raise InvalidArgument(f"{taken[0]} exists; take another folder or name, or remove it first")
+        raise _exists(taken[0])
     shards = _Shards(target, parse_size(shard_bytes, "shard_bytes"), dict(metadata or {}))
     try:
         for record in records:
             shards.add(record)
         shards.finish()
-        paths = [target / f"{name}-{number:05}{SUFFIX}" for number in range(len(shards.written))]
-        for temporary, path in zip(shards.written, paths, strict=True):
-            temporary.replace(path)
-    except BaseException:
+        return _take_names(shards.written, target, name)
+    finally:
         shards.discard()
+
+
+def _take_names(written: list[Path], folder: Path, name: str) -> list[Path]:
+    """Give all shards their names, or none."""
+    taken: list[Path] = []
+    try:
+        for number, temporary in enumerate(written):
+            path = folder / f"{name}-{number:05}{SUFFIX}"
+            take_name(temporary, path)
+            taken.append(path)
+    except BaseException as error:
+        for ours in taken:
+            ours.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
+            raise _exists(path) from None
         raise
-    sync(target)
-    return paths
+    sync(folder)
+    return taken
+
+
+def _exists(path: Path) -> InvalidArgument:
+    return InvalidArgument(f"{path} exists; take another folder or name, or remove it first")
 
 
 class _Shards:
@@ -85,7 +102,7 @@ class _Shards:
             self._close(self._current())
 
     def discard(self) -> None:
-        """Remove all of them."""
+        """Remove what is under those names."""
         if self._open:
             self._open.file.close()
         for path in self.written:

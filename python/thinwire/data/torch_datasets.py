@@ -12,6 +12,9 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from thinwire.data.reader import RecordReader
 from thinwire.data.wanted import in_batches
+from thinwire.errors import InvalidArgument
+
+_AS_IT_IS = -1  # in the place of an epoch: nobody chose one
 
 
 class RecordDataset(Dataset[Any]):
@@ -40,6 +43,9 @@ class BatchDataset(IterableDataset[Any]):
 
     Of n worker processes, each reads every n-th batch, so the loader gives them in the sampler's order.
     `sampler`, `batch_size`, `prefetch`: as for `RecordReader.batches`.
+
+    Workers have copies of the sampler. With `persistent_workers=True` these stay as they were made: begin
+    each epoch with `set_epoch`, of which they hear.
     """
 
     def __init__(
@@ -52,8 +58,22 @@ class BatchDataset(IterableDataset[Any]):
     ) -> None:
         self.reader, self.sampler = reader, sampler
         self.batch_size, self.prefetch = batch_size, prefetch
+        self._epoch = _AS_IT_IS  # in which this copy of the sampler is
+        self._shared_epoch = torch.full((), _AS_IT_IS)
+        self._shared_epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch, here and in workers: as the sampler's own `set_epoch`."""
+        sampler: Any = self.sampler
+        if not hasattr(sampler, "set_epoch"):
+            raise InvalidArgument(f"a sampler that is a {type(sampler).__name__} has no set_epoch")
+        sampler.set_epoch(epoch)
+        self._epoch = epoch
+        self._shared_epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[Any]:
+        if (epoch := int(self._shared_epoch)) != self._epoch:  # a worker that has been told
+            self.set_epoch(epoch)
         every = range(len(self.reader)) if self.sampler is None else self.sampler
         order, worker = in_batches(every, self.batch_size), get_worker_info()
         if worker is not None:

@@ -95,11 +95,13 @@ class Catalog:
     def orphans(self) -> Index:
         """The sound packs that no segment names. Writers that died, and power cuts, leave such.
 
-        Reads all of them, once.
+        Reads all of them, once: also those that turn out to be damaged.
         """
         with self._lock:
             unnamed = present_packs(self.backend).keys() - self.index.row_of.keys()
-            self._orphans = {name: self._orphans.get(name) or self._scan(name) for name in unnamed}
+            self._orphans = {
+                name: self._orphans[name] if name in self._orphans else self._scan(name) for name in unnamed
+            }
             return Index(segment for segment in self._orphans.values() if segment)
 
     def _scan(self, pack_id: bytes) -> Segment | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -18,15 +19,16 @@ from typing import NamedTuple, Protocol
 
 from thinwire.errors import Conflict, NotFound, StoreError
 from thinwire.store import leases
-from thinwire.store.backend import Backend, Entry
+from thinwire.store.backend import NO_SPACE, Backend, Entry
 from thinwire.store.leases import Lease, OpenLease
 from thinwire.store.refs import Ref, Refs
-from thinwire.store.survey import Census, Ids, Survey, union
+from thinwire.store.survey import Census, Ids, Plan, Survey, union
 
 MANIFESTS = "manifests/"
 LIVE_SHARE = 0.5
 POLL_S = 1.0
 
+_log = logging.getLogger(__name__)
 _LEFTOVER_S = 24 * 3600.0  # when temporary files are nobody's any more
 
 
@@ -79,6 +81,9 @@ def collect(
 ) -> Collected:
     """Delete what no version needs. Packs of whose bytes a smaller share than `live_share` is needed, and
     the packs `given_up` whatever they hold, are rewritten.
+
+    Where there is no space for that, packs that are all garbage go, and the next collection does the rest;
+    with `given_up` it is an error.
 
     Waits up to `wait_s` seconds (None: as long as it takes) for the writers at work, each until it ends or
     was silent for its own grace time; `grace_s` is the collector's. Raises Conflict while another collector
@@ -149,8 +154,15 @@ class _Collection:
         look = self._look()
         unused, dead = manifests - look.manifests, look.dead
         plan = look.survey.plan(live_share, given_up)
-        if len(plan.chunks):
-            self._contents.rewrite(plan.chunks, plan.sources, self._lease.heartbeat)
+        try:
+            self._rewrite(plan)
+        except StoreError as error:
+            if error.errno not in NO_SPACE or given_up:
+                raise
+            _log.warning("no space to copy from packs that are mostly garbage: only what is all garbage goes")
+            look = self._look()
+            plan = look.survey.plan(live_share=0)
+            self._rewrite(plan)  # only what lies in packs of other collectors
         if not (plan.packs or unused or dead):
             self._clear_up(look)
             return Collected(missing=look.survey.missing)
@@ -183,6 +195,10 @@ class _Collection:
             refs=len(dead),
             missing=look.survey.missing,
         )
+
+    def _rewrite(self, plan: Plan) -> None:
+        if len(plan.chunks):
+            self._contents.rewrite(plan.chunks, plan.sources, self._lease.heartbeat)
 
     def _manifests(self) -> set[str]:
         return {entry.path.removeprefix(MANIFESTS) for entry in self._backend.list(MANIFESTS)}

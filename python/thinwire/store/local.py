@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import mmap
 import os
@@ -12,15 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from thinwire._durable import TEMPORARY
+from thinwire._durable import TEMPORARY, CannotTakeName, take_name
 from thinwire.errors import NotFound, StoreError
-from thinwire.store.backend import Buffer, Entry, check_path, conflict, cut_off, failure
+from thinwire.store.backend import NO_SPACE, Buffer, Entry, check_path, conflict, cut_off, failure
 
 _MOST_PARTS = 1024  # Linux: IOV_MAX
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
-_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 class _SyncFailed(OSError):
@@ -154,7 +150,7 @@ def _written(folder: Path, parts: Sequence[Buffer]) -> Path:
             return temporary
         except _SyncFailed as error:
             temporary.unlink(missing_ok=True)
-            if last or error.errno in _FULL:
+            if last or error.errno in NO_SPACE:
                 raise
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -200,34 +196,14 @@ def _sync_folder(folder: Path) -> None:
 def _publish(temporary: Path, target: Path, path: str) -> None:
     """Give a finished file its name. Raises Conflict where the name is taken."""
     try:
-        os.link(temporary, target)
+        take_name(temporary, target)
     except FileExistsError:
-        # A network filesystem may have lost the answer and asked again: two names mean that the link is ours.
-        if temporary.stat().st_nlink != 2:
-            raise conflict(path) from None
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        _rename_without_replacing(temporary, target, path)
-
-
-def _rename_without_replacing(temporary: Path, target: Path, path: str) -> None:
-    """What filesystems without hard links can do instead."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        code = errno.ENOSYS
-    elif rename(_AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
-        return
-    else:
-        code = ctypes.get_errno()
-    if code == errno.EEXIST:
-        raise conflict(path)
-    if code in (errno.ENOSYS, errno.EINVAL, *_NO_LINKS):
+        raise conflict(path) from None
+    except CannotTakeName:
         raise StoreError(
             f"{target}: this filesystem can neither link files nor rename them without replacing, so several "
             "writers would overwrite each other; keep the store on another filesystem"
-        )
-    raise OSError(code, os.strerror(code))
+        ) from None
 
 
 @contextlib.contextmanager

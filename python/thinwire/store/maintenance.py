@@ -17,6 +17,7 @@ from thinwire.store.locations import Holding
 from thinwire.store.manifest import Manifest
 from thinwire.store.metering import Meter, Progress
 from thinwire.store.refs import Ref
+from thinwire.store.survey import as_void, merge
 
 if TYPE_CHECKING:
     from thinwire.store.store import Store
@@ -108,65 +109,77 @@ class Unreadable(NamedTuple):
     error: StoreError
 
 
-@dataclass(frozen=True)
-class Census:
-    """Every version with its manifest, and those that cannot be read."""
+class Census(NamedTuple):
+    """The versions that count, and those that cannot be read."""
 
-    manifests: list[tuple[Ref, Manifest]]
+    versions: list[Ref]
+    logical: int  # bytes of all versions
+    chunks: Chunks  # the distinct chunks of all versions, dtype CHUNK
     damage: list[Unreadable]
 
-    def chunks(self) -> Chunks:
-        """The distinct chunks of all versions, dtype CHUNK."""
-        return distinct(self.manifests)
+
+def distinct(parts: Iterable[Chunks]) -> Chunks:
+    """The distinct chunks of versions, dtype CHUNK."""
+    return merge(parts, _distinct, np.zeros(0, CHUNK))
 
 
-def distinct(manifests: Iterable[tuple[Ref, Manifest]]) -> Chunks:
-    """The distinct chunks of these versions, dtype CHUNK."""
-    every = np.concatenate([np.zeros(0, CHUNK), *(made.chunks for _, made in manifests)])
-    _, first = np.unique(every["id"], axis=0, return_index=True)
-    return every[first]
+def _distinct(chunks: Chunks) -> Chunks:
+    _, first = np.unique(as_void(chunks["id"]), return_index=True)
+    return chunks[first]
 
 
 def census(store: Store) -> Census:
     """Read every ref and manifest. Versions that do not count, or are deleted meanwhile, are left out."""
-    counted = Census([], [])
+    versions: list[Ref] = []
+    damage: list[Unreadable] = []
+    logical = 0
+
+    def chunks() -> Iterator[Chunks]:
+        nonlocal logical
+        for ref, made in _readable(store, damage):
+            versions.append(ref)
+            logical += made.size
+            yield made.chunks
+
+    every = distinct(chunks())
+    return Census(versions, logical, every, damage)
+
+
+def _readable(store: Store, damage: list[Unreadable]) -> Iterator[tuple[Ref, Manifest]]:
     for name, numbers in store.refs.numbers().items():
         for version in filter(numbers.has, numbers.all):
-            _count(store, counted, name, version, numbers.attempts[version])
-    return counted
-
-
-def _count(store: Store, counted: Census, name: str, version: int, attempt: int) -> None:
-    path = refs.path_of(name, version, attempt)
-    try:
-        ref = store.refs.read(name, version, attempt)
-        if state_of_lease(store.backend, ref.lease) != COMMITTED:
-            return
-        path = manifests.path_of(ref.manifest)
-        counted.manifests.append((ref, store.catalog.manifest(ref)))
-    except FormatVersion:
-        raise
-    except StoreError as error:
-        numbers = store.refs.numbers(f"{name}/").get(name)
-        if numbers and numbers.has(version):
-            counted.damage.append(Unreadable(name, version, path, error))
+            path = refs.path_of(name, version, numbers.attempts[version])
+            try:
+                ref = store.refs.read(name, version, numbers.attempts[version])
+                if state_of_lease(store.backend, ref.lease) != COMMITTED:
+                    continue
+                path = manifests.path_of(ref.manifest)
+                made = store.catalog.manifest(ref)
+            except FormatVersion:
+                raise
+            except StoreError as error:
+                now = store.refs.numbers(f"{name}/").get(name)
+                if now and now.has(version):
+                    damage.append(Unreadable(name, version, path, error))
+            else:
+                yield ref, made
 
 
 def stats(store: Store) -> Stats:
     """Count and add up. Reads the index and all manifests."""
     index = store.catalog.refresh()
     counted = census(store)
-    ids = counted.chunks()["id"]
+    ids = counted.chunks["id"]
     found = index.find(ids)
     entries = index.entries[found[found >= 0]]
     packs = list(store.backend.list(PACKS))
     stored = sum(entry.size for entry in packs)
     return Stats(
-        names=len({ref.name for ref, _ in counted.manifests}),
-        versions=len(counted.manifests),
+        names=len({ref.name for ref in counted.versions}),
+        versions=len(counted.versions),
         packs=len(packs),
         chunks=len(ids),
-        logical=sum(made.size for _, made in counted.manifests),
+        logical=counted.logical,
         unique=int(entries["raw"].sum(dtype=np.int64)),
         stored=stored,
         garbage=max(
@@ -199,7 +212,7 @@ def verify(store: Store, deep: bool, progress: Progress | None = None) -> Report
         damage += _unreadable_condemned(store)
         damage += chunk_damage(store, counted, lost)
         lease.commit()  # nothing was published: a collector need not keep this end for ever
-        return Report(damage, len(checked), len(index), len(counted.manifests) + len(counted.damage))
+        return Report(damage, len(checked), len(index), len(counted.versions) + len(counted.damage))
 
 
 @dataclass(frozen=True)
@@ -272,10 +285,10 @@ def _check_deep(store: Store, row: int, positions: Any, sizes: dict[str, int]) -
 def _unreadable(store: Store, counted: Census, sound: Any) -> dict[bytes, str]:
     """The chunks that versions need and no pack has, each with what is wrong."""
     index = store.catalog.index
-    ids = counted.chunks()["id"]
-    good = np.unique(index.entries["id"][sound], axis=0)
-    lost = set(map(bytes, ids)) - set(map(bytes, good))
-    return {chunk: reason for chunk in lost if (reason := _still_unreadable(store, chunk))}
+    good = as_void(index.entries["id"][sound])
+    ids = as_void(counted.chunks["id"])
+    lost = {chunk.tobytes() for chunk in ids[~np.isin(ids, good)]}
+    return store.fetcher.unreadable(lost) if lost else {}  # a collector may have moved some meanwhile
 
 
 def _holds_any(index: Index, name: bytes, lost: Mapping[bytes, str]) -> bool:
@@ -285,23 +298,16 @@ def _holds_any(index: Index, name: bytes, lost: Mapping[bytes, str]) -> bool:
     )
 
 
-def _still_unreadable(store: Store, chunk: bytes) -> str | None:
-    """Why a chunk cannot be read, asked anew: a collector may have moved it meanwhile."""
-    try:
-        store.fetcher.alone().chunk(chunk)
-        return None
-    except FormatVersion:
-        raise
-    except StoreError as error:
-        return str(error)
-
-
 def chunk_damage(store: Store, counted: Census, lost: dict[bytes, str]) -> list[Damage]:
     """For each lost chunk the byte ranges it hits."""
     if not lost:
         return []
     hits: dict[bytes, list[Hit]] = {chunk: [] for chunk in lost}
-    for ref, made in counted.manifests:
+    for ref in counted.versions:
+        try:
+            made = store.catalog.manifest(ref)
+        except StoreError:  # it was there before: deleted meanwhile
+            continue
         ends = np.cumsum(made.chunks["size"], dtype=np.int64)
         for i, chunk in enumerate(map(bytes, made.chunks["id"])):
             if chunk in lost:

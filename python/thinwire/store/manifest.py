@@ -44,8 +44,16 @@ def path_of(manifest_id: str) -> str:
 
 
 def encode(manifest: Manifest, keys: Keys, name: str, version: int) -> tuple[str, bytes]:
-    """The id (64 hex digits) and the bytes. Encrypted, they open only as this version of this name."""
+    """The id (64 hex digits) and the bytes. Encrypted, they open only as this version of this name.
+
+    Raises InvalidArgument for metadata that is not JSON, and above 4 GiB.
+    """
     plain = _to_bytes(manifest)
+    if len(plain) > _MOST_BYTES:
+        raise InvalidArgument(
+            f"{name}@{version} has {len(manifest.chunks)} chunks, more than a manifest takes: divide it, or "
+            "take a profile of larger chunks"
+        )
     salt = fresh_salt()
     header = _HEADER.pack(_MAGIC, VERSION, ENCRYPTED if keys.encrypted else 0, salt, len(plain))
     body: bytes = zstandard().ZstdCompressor(level=_ZSTD_LEVEL).compress(plain)

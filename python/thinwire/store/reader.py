@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -174,10 +175,6 @@ class Fetcher:
             bad += failed
         return bad
 
-    def alone(self) -> Fetcher:
-        """The same without replicas."""
-        return Fetcher(self._catalog, self._workers)
-
     def chunk(self, chunk: bytes) -> memoryview:
         """One chunk, from wherever it is sound. Raises CorruptChunk, NotFound where nobody has it, StoreError
         where a place cannot be read."""
@@ -191,10 +188,35 @@ class Fetcher:
                     return replica.chunk(chunk)
             raise
 
+    def unreadable(self, chunks: Iterable[bytes]) -> dict[bytes, str]:
+        """The chunks that this store, without replicas, has nowhere sound, each with what is wrong.
+
+        Looks at the store anew, once for all of them.
+        """
+        indexes = [self._catalog.index, self._catalog.refresh()]
+        away: StoreError | None = None
+        try:
+            indexes.append(self._catalog.orphans())
+        except StoreError as error:  # a place that has packs is missing
+            away = error
+        found = {}
+        for chunk in chunks:
+            try:
+                self._read_from(chain.from_iterable(index.each_place(chunk) for index in indexes), chunk)
+            except FormatVersion:
+                raise
+            except StoreError as error:
+                found[chunk] = str(away or error)
+        return found
+
     def _own_chunk(self, chunk: bytes) -> memoryview:
         """As `chunk`, without replicas."""
+        return self._read_from(self._places(chunk), chunk)
+
+    def _read_from(self, places: Iterable[Place], chunk: bytes) -> memoryview:
+        """A chunk from the first of these places where it is sound."""
         damage: StoreError = NotFound(f"chunk {chunk.hex()} is in no pack; run repair")
-        for place in self._places(chunk):
+        for place in places:
             path = pack.path_of(place.pack)
             for _ in range(2):
                 try:

@@ -148,15 +148,14 @@ class Refs:
         self._create(made, attempt + 1)
         return made
 
-    def delete(self, name: str, version: int) -> None:
-        """Delete a version. Its number stays taken. Raises NotFound."""
+    def delete(self, name: str, *versions: int) -> None:
+        """Delete versions. Their numbers stay taken. Raises NotFound."""
         numbers = self._numbers_of(check_name(name))
-        if not numbers.has(version):
-            raise NotFound(f"there is no {name}@{version} in the store")
-        try:
-            self._backend.create(path_of(name, version) + _DELETED, [b""])
-        except Conflict:
-            return  # by another, at the same moment
+        for version in versions:
+            if not numbers.has(version):
+                raise NotFound(f"there is no {name}@{version} in the store")
+            with contextlib.suppress(Conflict):  # by another, at the same moment
+                self._backend.create(path_of(name, version) + _DELETED, [b""])
 
     def numbers(self, folder: str = "") -> dict[str, Numbers]:
         """The numbers of every name below a folder, also of versions that do not count."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -41,7 +42,7 @@ def repair(store: Store, progress: Progress | None = None) -> Report:
         rows, have = _keep_or_salvage(store, packer, _examine_all(store, lease, progress))
         counted = maintenance.census(store)
         found = list(_find_versions(store, counted.damage))
-        _fetch_lost(store, packer, distinct([*counted.manifests, *found]), have)
+        _fetch_lost(store, packer, distinct([counted.chunks, *(made.chunks for _, made in found)]), have)
         store.catalog.publish(indexes.segment_of(rows + packer.drain()))
         for ref, made in found:  # last, as writers do: who sees a version may rely on its chunks
             store.refs.replace(ref, lease, partial(store.catalog.write_manifest, made, ref.name))
@@ -73,16 +74,41 @@ def _examine(store: Store, index: Index, path: str) -> Found | None:
     except StoreError:
         return None
     scanned = pack.scan(pack_id, data)
-    records = {record.number: record for record in scanned.records}
-    salt = scanned.salt
+    salt, known = scanned.salt, _known_records(index, pack_id)
     if (row := index.row_of.get(pack_id)) is not None:
         salt = index.packs["salt"][row].tobytes()
-        for position in (index.entries["pack"] == row).nonzero()[0]:
-            _, record = index.record(int(position))
-            records.setdefault(record.number, record)
-    sound = [record for record in records.values() if _is_sound(store, salt, record, data)]
-    whole = not scanned.damage and len(sound) == len(records)
+    sound = [record for record in known if _is_sound(store, salt, record, data)]
+    inside = _Spans(sound)
+    # Behind a damaged header the scan goes on inside its payload, which may hold a pack of another store.
+    others = (record for record in scanned.records if not inside.hold(record))
+    sound += [record for record in others if _is_sound(store, salt, record, data)]
+    whole = not scanned.damage and {record.offset for record in scanned.records} <= {
+        record.offset for record in sound
+    }
     return Found(path, PackRow(pack_id, salt, len(data), sound), whole)
+
+
+def _known_records(index: Index, pack_id: bytes) -> list[Record]:
+    """The records of a pack, as the index has them, by where they lie."""
+    if (row := index.row_of.get(pack_id)) is None:
+        return []
+    positions = (index.entries["pack"] == row).nonzero()[0]
+    return sorted(
+        (index.record(int(position))[1] for position in positions), key=lambda record: record.offset
+    )
+
+
+class _Spans:
+    """Where records lie in their pack, header and payload. They are sorted, and none overlaps another."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._begins = [record.offset - pack.RECORD_BYTES for record in records]
+        self._ends = [record.offset + record.stored for record in records]
+
+    def hold(self, record: Record) -> bool:
+        """Whether a record begins within one of them."""
+        at = bisect.bisect_right(self._begins, record.offset - pack.RECORD_BYTES) - 1
+        return at >= 0 and record.offset - pack.RECORD_BYTES < self._ends[at]
 
 
 def _is_sound(store: Store, salt: bytes, record: Record, data: memoryview) -> bool:

@@ -102,7 +102,14 @@ class Store:
         return made
 
     def replica_at(self, url: str | os.PathLike[str] | Backend, *, create: bool = True) -> Store:
-        """Open a copy of this store, with the same key; `create`: an empty one where there is none."""
+        """Open a copy of this store, with the same key; `create`: an empty one where there is none.
+
+        It is closed with this store, if it was not before.
+        """
+        self._opened.append(self._copy_at(url, create))
+        return self._opened[-1]
+
+    def _copy_at(self, url: str | os.PathLike[str] | Backend, create: bool) -> Store:
         backend = backend_at(url)
         config = _read_config(backend)
         if config is None and create:
@@ -113,7 +120,6 @@ class Store:
             raise InvalidArgument(f"{url} holds another store; open it, and pass the Store")
         made = Store.__new__(Store)
         made._begin(backend, config, self.catalog.keys, self.workers.threads)
-        self._opened.append(made)
         return made
 
     def put(
@@ -192,8 +198,7 @@ class Store:
         found = [self.refs.resolve(name)] if "@" in name else self.versions(name)
         if not found:
             raise NotFound(f"there is no {name} in the store")
-        for ref in found:
-            self.refs.delete(ref.name, ref.version)
+        self.refs.delete(found[0].name, *(ref.version for ref in found))
 
     def verify(self, *, deep: bool = True, progress: Progress | None = None) -> maintenance.Report:
         """Check that all is there, and with `deep` every byte. What is damaged, and whom it hits."""
@@ -263,8 +268,10 @@ class Store:
         An url that holds no store becomes a replica, which opens with the same key. Cut off and started
         again, it goes on where it was.
         """
-        target = other if isinstance(other, Store) else self.replica_at(other)
-        return syncing.sync(self, target, progress)
+        if isinstance(other, Store):
+            return syncing.sync(self, other, progress)
+        with self._copy_at(other, create=True) as target:
+            return syncing.sync(self, target, progress)
 
     def close(self) -> None:
         """Wait for the threads and end them."""

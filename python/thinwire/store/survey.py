@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ class Survey:
     ) -> None:
         self._census, self._present, self._doomed = census, present, doomed
         self._ids, numbers = np.unique(
-            np.concatenate([_as_void(live), _as_void(census.chunks)]), return_inverse=True
+            np.concatenate([as_void(live), as_void(census.chunks)]), return_inverse=True
         )
         self._chunk = numbers.reshape(-1)[len(live) :]  # of each row, a number
         self._live = np.zeros(len(self._ids), np.bool_)  # of each number
@@ -121,19 +121,26 @@ class Survey:
 
 
 def union(parts: Iterable[Ids]) -> Ids:
-    """Each id once. Merges as it goes, so that many versions that share most chunks fit in memory."""
-    known = np.zeros(0, _VOID)
-    waiting: list[NDArray[Any]] = []
-    count = 0
+    """Each id once."""
+    return _as_ids(merge(map(as_void, parts), np.unique, np.zeros(0, _VOID)))
+
+
+def merge(
+    parts: Iterable[NDArray[Any]], distinct: Callable[[NDArray[Any]], NDArray[Any]], empty: NDArray[Any]
+) -> NDArray[Any]:
+    """The distinct rows of all parts. Merges as it goes, so that many versions that share most chunks fit in
+    memory."""
+    known, waiting, count = empty, [], 0
     for part in parts:
-        waiting.append(_as_void(part))
+        waiting.append(part)
         count += len(part)
         if count > len(known) + 100_000:
-            known, waiting, count = np.unique(np.concatenate([known, *waiting])), [], 0
-    return _as_ids(np.unique(np.concatenate([known, *waiting])))
+            known, waiting, count = distinct(np.concatenate([known, *waiting])), [], 0
+    return distinct(np.concatenate([known, *waiting]))
 
 
-def _as_void(ids: Ids) -> NDArray[Any]:
+def as_void(ids: Ids) -> NDArray[Any]:
+    """Ids as single values, which NumPy can sort and compare."""
     return np.ascontiguousarray(ids, np.uint8).reshape(-1, ID_BYTES).view(_VOID).reshape(-1)
 
 

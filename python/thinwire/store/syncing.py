@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thinwire import _core
 from thinwire._memory import allocate, batches
-from thinwire.errors import Conflict, NotFound
+from thinwire.errors import Conflict, NotFound, StoreError
 from thinwire.store.index import Chunks
 from thinwire.store.leases import COMMITTED, end_lease
 from thinwire.store.manifest import Manifest
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from thinwire.store.store import Store
 
 FLUSH_BYTES = 256 << 20  # what a cut-off copy has to send again, at most
+ORIGIN = "origin"
+"""In the metadata of a version that came from a store of another key: that store, and its manifest there.
+
+What it is made of has other ids here; by this it is known again without being read.
+"""
 
 
 @dataclass
@@ -36,83 +43,139 @@ class SyncReport:
 
 def sync(source: Store, target: Store, progress: Progress | None = None) -> SyncReport:
     """Copy to `target` all versions that it lacks, oldest first, each under its own number."""
-    report = SyncReport()
-    meter = Meter(progress)
-    for name in sorted(source.refs.names("")):
-        for ref in source.refs.versions(name):
-            _copy(source, target, ref, report, meter)
-    return report
+    return _Sync(source, target, Meter(progress)).run()
 
 
-def _copy(source: Store, target: Store, ref: Ref, report: SyncReport, meter: Meter) -> None:
-    made = source.catalog.manifest(ref)
-    label = f"{ref.name}@{ref.version}"
-    try:
-        theirs = target.catalog.manifest(target.refs.resolve(label))
-    except NotFound:
-        pass
-    else:
-        if not _is_same(source, target, made, theirs):
-            report.conflicts.append(label)
-        return
-    if _finish(source, target, made, target.refs.pending(ref.name, ref.version)):
-        report.versions += 1
-        report.already_there += made.size
-        return
-    with target.writer(ref.name) as writer:
-        writer.meter = meter
-        chunks = _send(source, target, writer, made, label, report)
+class _Sync:
+    """One run of `sync`."""
+
+    def __init__(self, source: Store, target: Store, meter: Meter) -> None:
+        self._source, self._target, self._meter = source, target, meter
+        self._report = SyncReport()
+        self._id_key = target.catalog.keys.id_key
+        self._share_ids = source.catalog.keys.id_key == self._id_key  # equal chunks have equal ids in both
+
+    def run(self) -> SyncReport:
+        for name in sorted(self._source.refs.names("")):
+            there = {ref.version: ref for ref in self._target.refs.versions(name)}
+            for ref in self._source.refs.versions(name):
+                try:
+                    self._take(ref, there.get(ref.version))
+                except StoreError:
+                    if self._source.refs.is_living(ref):
+                        raise
+                    # Deleted meanwhile, and collected: there is nothing to copy.
+        return self._report
+
+    def _take(self, ref: Ref, theirs: Ref | None) -> None:
+        """See to it that the target has a version."""
+        made = self._source.catalog.manifest(ref)
+        if theirs is not None:
+            if not self._is_same(ref, made, theirs):
+                self._report.conflicts.append(_label(ref))
+        elif self._finish(ref, made):
+            self._report.versions += 1
+            self._report.already_there += made.size
+        else:
+            self._copy(ref, made)
+
+    def _copy(self, ref: Ref, made: Manifest) -> None:
+        with self._target.writer(ref.name) as writer:
+            writer.meter = self._meter
+            chunks = self._send(writer, ref, made)
+            try:
+                writer.commit(self._described(ref, made), chunks, version=ref.version)
+                self._report.versions += 1
+            except Conflict:
+                if not self._was_made_meanwhile(ref, made):
+                    self._report.conflicts.append(_label(ref))
+
+    def _was_made_meanwhile(self, ref: Ref, made: Manifest) -> bool:
+        """Whether another copy was faster; else the number was taken there, or deleted."""
         try:
-            writer.commit(made.metadata, chunks, version=ref.version)
-            report.versions += 1
-        except Conflict:  # written meanwhile, or deleted there
-            report.conflicts.append(label)
+            theirs = self._target.refs.resolve(_label(ref))
+        except NotFound:
+            return False
+        return self._is_same(ref, made, theirs)
+
+    def _finish(self, ref: Ref, made: Manifest) -> bool:
+        """Commit what a copy that was cut off had done all but that for; whether it counts now.
+
+        Its version is written last, so nothing is missing, and whoever else commits it, does that once.
+        """
+        begun = self._target.refs.pending(ref.name, ref.version)
+        if begun is None or not self._is_copy(ref, made, self._target.catalog.manifest(begun)):
+            return False
+        return end_lease(self._target.backend, begun.lease, COMMITTED) == COMMITTED
+
+    def _is_same(self, ref: Ref, made: Manifest, theirs: Ref) -> bool:
+        found = self._target.catalog.manifest(theirs)
+        if self._is_copy(ref, made, found):
+            return True
+        return not self._share_ids and _alike(made, found) and self._has_content(ref, made, found)
+
+    def _is_copy(self, ref: Ref, made: Manifest, theirs: Manifest) -> bool:
+        """Whether a version is known to be this one, without a look at its content."""
+        if not _alike(made, theirs):
+            return False
+        if self._share_ids:
+            return np.array_equal(made.chunks["id"], theirs.chunks["id"])
+        return bool(theirs.metadata.get(ORIGIN) == self._origin(ref))
+
+    def _has_content(self, ref: Ref, made: Manifest, theirs: Manifest) -> bool:
+        """Whether the chunks, which are of the same sizes, hold the same bytes. Reads all of them."""
+        for rows in batches(made.chunks["size"], BATCH_BYTES):
+            part = made.chunks[rows]
+            ends = np.cumsum(part["size"], dtype=np.int64)
+            ids = _core.blake3_blocks(self._read(part, ref), ends, self._id_key, self._target.workers.threads)
+            if not np.array_equal(ids, theirs.chunks["id"][rows]):
+                return False
+        return True
+
+    def _described(self, ref: Ref, made: Manifest) -> Mapping[str, Any]:
+        return made.metadata if self._share_ids else {**made.metadata, ORIGIN: self._origin(ref)}
+
+    def _origin(self, ref: Ref) -> dict[str, str]:
+        return {"store": self._source.config["id"], "manifest": ref.manifest}
+
+    def _send(self, writer: Writer, ref: Ref, made: Manifest) -> Chunks:
+        """Add the chunks that the other side lacks; the chunks as it calls them."""
+        chunks: Chunks = made.chunks.copy()
+        wanted = np.arange(len(chunks))
+        if self._share_ids:
+            wanted = np.flatnonzero(~writer.known(chunks["id"]))
+            _, first = np.unique(chunks["id"][wanted], axis=0, return_index=True)
+            wanted = wanted[np.sort(first)]
+        before = writer.new_bytes
+        unsent = 0
+        for batch in batches(made.chunks["size"][wanted], BATCH_BYTES):
+            rows = wanted[batch]
+            part = made.chunks[rows]
+            buffer = self._read(part, ref)
+            chunks["id"][rows] = writer.add(buffer, np.cumsum(part["size"], dtype=np.int64))["id"]
+            unsent += len(buffer)
+            if unsent >= FLUSH_BYTES:
+                writer.flush()
+                unsent = 0
+        self._report.sent += writer.new_bytes - before
+        self._report.already_there += made.size - (writer.new_bytes - before)
+        return chunks
+
+    def _read(self, chunks: Chunks, ref: Ref) -> memoryview:
+        buffer = allocate(int(chunks["size"].sum()))
+        self._source.fetcher.fetch([Piece(chunks, buffer, 0)], _label(ref))
+        return buffer
 
 
-def _finish(source: Store, target: Store, made: Manifest, begun: Ref | None) -> bool:
-    """Commit what a copy that was cut off had done all but that for; whether it counts now.
-
-    Its version is written last, so nothing is missing, and whoever else commits it, does that once.
-    """
-    if begun is None or not _is_same(source, target, made, target.catalog.manifest(begun)):
-        return False
-    return end_lease(target.backend, begun.lease, COMMITTED) == COMMITTED
+def _label(ref: Ref) -> str:
+    return f"{ref.name}@{ref.version}"
 
 
-def _is_same(source: Store, target: Store, made: Manifest, theirs: Manifest) -> bool:
-    if made.metadata != theirs.metadata or not np.array_equal(made.chunks["size"], theirs.chunks["size"]):
-        return False
-    same = np.array_equal(made.chunks["id"], theirs.chunks["id"])
-    return bool(same) or not _share_ids(source, target)
+def _alike(one: Manifest, other: Manifest) -> bool:
+    """Whether two versions may be the same, by all but their content."""
+    same = _but_origin(one.metadata) == _but_origin(other.metadata)
+    return same and np.array_equal(one.chunks["size"], other.chunks["size"])
 
 
-def _share_ids(source: Store, target: Store) -> bool:
-    """Whether equal chunks have equal ids in both."""
-    return source.catalog.keys.id_key == target.catalog.keys.id_key
-
-
-def _send(
-    source: Store, target: Store, writer: Writer, made: Manifest, label: str, report: SyncReport
-) -> Chunks:
-    """Add the chunks that the other side lacks; the chunks as it calls them."""
-    chunks: Chunks = made.chunks.copy()
-    wanted = np.arange(len(chunks))
-    if _share_ids(source, target):
-        wanted = np.flatnonzero(~writer.known(chunks["id"]))
-        _, first = np.unique(chunks["id"][wanted], axis=0, return_index=True)
-        wanted = wanted[np.sort(first)]
-    before = writer.new_bytes
-    unsent = 0
-    for batch in batches(made.chunks["size"][wanted], BATCH_BYTES):
-        rows = wanted[batch]
-        part = made.chunks[rows]
-        buffer = allocate(int(part["size"].sum()))
-        source.fetcher.fetch([Piece(part, buffer, 0)], label)
-        chunks["id"][rows] = writer.add(buffer, np.cumsum(part["size"], dtype=np.int64))["id"]
-        unsent += len(buffer)
-        if unsent >= FLUSH_BYTES:
-            writer.flush()
-            unsent = 0
-    report.sent += writer.new_bytes - before
-    report.already_there += made.size - (writer.new_bytes - before)
-    return chunks
+def _but_origin(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metadata.items() if name != ORIGIN}

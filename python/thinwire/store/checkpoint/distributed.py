@@ -183,8 +183,8 @@ class StorageReader(TorchReader):
         found = stored.read([], leaves)
         for item in objects:
             planner.load_bytes(item, _as_stream(tree.build(wanted[item], found.__getitem__)))
-        windows = [stored.window(tree.tag(wanted[item])[1], *_rows(item)) for item in tensors]
-        stored.fetch([window.read for window in windows])
+        windows, reads = stored.windows((tree.tag(wanted[item])[1], *_rows(item)) for item in tensors)
+        stored.fetch(reads)
         for item, window in zip(tensors, windows, strict=True):
             target = planner.resolve_tensor(item).detach()
             target.copy_(_narrow(window.tensor(), item, window.first_row))

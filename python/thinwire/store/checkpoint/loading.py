@@ -100,11 +100,16 @@ class Stored:
         small: dict[tuple[int, int], Bytes] = {}
         return {leaf: self._fresh(leaf, memory, small) for leaf in fresh}
 
-    def window(self, leaf: int, begin: int, end: int) -> Window:
-        """How to read the rows `begin` to `end` of a tensor: no more than the blocks that they lie in.
+    def windows(self, wanted: Iterable[tuple[int, int, int]]) -> tuple[list[Window], list[Read]]:
+        """How to read rows of tensors: no more than the blocks that they lie in, those of small tensors once.
 
-        All of it, where rows do not lie one after the other.
+        `wanted`: a leaf, its first row, and the one behind the last. Where rows do not lie one after the
+        other it is all of the tensor.
         """
+        reads: dict[tuple[int, int], Read] = {}
+        return [self._window(*rows, reads) for rows in wanted], list(reads.values())
+
+    def _window(self, leaf: int, begin: int, end: int, reads: dict[tuple[int, int], Read]) -> Window:
         place = self.places[leaf]
         spec = place.spec
         if spec is None:
@@ -118,8 +123,10 @@ class Stored:
         last = -(-(place.offset + begin * row + spec.size) // self.extents.block_bytes)
         base = self.extents.first_block[place.extent]
         blocks = slice(base + first, base + max(first, last))
-        memory = tensors.allocate(int(self.extents.block_sizes[blocks].sum()))
-        return Window(Read(place.extent, blocks, memory), skip, spec, begin)
+        if (read := reads.get((blocks.start, blocks.stop))) is None:
+            memory = tensors.allocate(int(self.extents.block_sizes[blocks].sum()))
+            read = reads[blocks.start, blocks.stop] = Read(place.extent, blocks, memory)
+        return Window(read, skip, spec, begin)
 
     def fetch(self, reads: list[Read], progress: Progress | None = None) -> None:
         """Fill memory. Raises CorruptChunk naming every leaf that is damaged."""
