@@ -4,8 +4,6 @@ the order in which streams get on. `tests/gpu/test_cuda_c10d.py` has a GPU and N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -14,98 +12,16 @@ import pytest
 import torch
 from torch import nn
 
+from ddp.device_runs import STEPS, RanksOfSize, Run, bytes_of, goes_on, same, steps
 from ddp.late_device import DOWNSTREAM, UPSTREAM, late_device
-from ddp.ranks import Ranks
-from ddp.training import Weights, assert_replicas, attached, error_of, noise
+from ddp.training import Weights, error_of, noise
 from thinwire import InvalidArgument, NotBuilt
 from thinwire.ddp import HookState
-from thinwire.ddp.stream_engine import StreamEngine
-from thinwire.errors import NonFinite, ReplicaMismatch
-
-RanksOfSize = Callable[[int], Ranks]
-SHAPES = ((300, 130), (77,), (64, 96), (5000,), (40, 11), (128, 64))
-STEPS = 5
-GREATEST = 65504.0  # in fp16
-UNUSED_IN, ZERO = 2, 2
-"""In this step this matrix has no gradient."""
-
-
-class Run:
-    """A model with the hook over c10d, on the CPU or on a late device. Gradients are given."""
-
-    def __init__(
-        self,
-        rank: int,
-        codec: str,
-        shapes: Sequence[tuple[int, ...]] = SHAPES,
-        dtype: Any = None,
-        **options: Any,
-    ) -> None:
-        self._rank, self._shapes = rank, shapes
-        self.model = Weights(*shapes, dtype=dtype or torch.float32)
-        self.ddp, self.state = attached(codec, self.model, transport="c10d", **options)
-        self._optimizer = torch.optim.SGD(self.ddp.parameters(), 0.5)
-
-    def step(self, number: int, poison: float = 0.0, fill: float | None = None) -> None:
-        """Train one step; rank 1 adds `poison` to a value of the first matrix, of which all is `fill`."""
-        gradients = [noise(self._rank + 10 * i, number, *shape) for i, shape in enumerate(self._shapes)]
-        if fill is not None:
-            gradients[0].fill_(fill)
-        gradients[0][3, 4] += poison if self._rank == 1 else 0.0
-        if number == UNUSED_IN:
-            gradients[ZERO].zero_()
-        self.ddp.zero_grad()
-        self.ddp([g.to(w.dtype) for g, w in zip(gradients, self.model.weights, strict=True)]).backward()
-        self._optimizer.step()
-
-    def bits(self) -> dict[str, Any]:
-        """Return all that must be the same on a device."""
-        saved = self.state.state_dict()
-        kept = ("residuals", "bases", "pending")
-        report = self.state.report().as_dict()
-        return {
-            "parameters": [bytes_of(w) for w in self.model.weights],
-            **{what: {name: bytes_of(entry) for name, entry in saved[what].items()} for what in kept},
-            "step": saved["step"],
-            "sent": report["bytes_sent"],
-            "nonfinite": report["nonfinite_steps"],
-            "steps": report["steps"],
-        }
-
-
-def bytes_of(tensor: torch.Tensor) -> bytes:
-    return tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()
-
-
-def _bits(
-    rank: int, first: Sequence[str] | None, codec: str, options: dict[str, Any], play: Callable[[Run], None]
-) -> dict[str, Any]:
-    torch.manual_seed(0)
-    with late_device(first) if first else nullcontext():
-        run = Run(rank, codec, **options)
-        assert isinstance(run.state._engine, StreamEngine) == bool(first)
-        play(run)
-        assert_replicas(run.model)
-        found = run.bits()
-        run.state.close()
-    return found
-
-
-def _same(rank: int, codec: str, options: dict[str, Any], play: Callable[[Run], None]) -> None:
-    wanted = _bits(rank, None, codec, options, play)
-    for first in (UPSTREAM, DOWNSTREAM):
-        found = _bits(rank, first, codec, options, play)
-        for what, bits in wanted.items():
-            assert found[what] == bits, (what, first)
-
-
-def _steps(run: Run) -> None:
-    for number in range(STEPS):
-        run.step(number)
+from thinwire.errors import ReplicaMismatch
 
 
 def _plain(rank: int, codec: str, options: dict[str, Any]) -> None:
-    _same(rank, codec, options, _steps)
+    same(rank, codec, options, steps)
 
 
 @pytest.mark.parametrize(
@@ -145,107 +61,27 @@ def _with_pieces(rank: int) -> None:
     options = {"shapes": shapes, "ddp": {"bucket_cap_mb": 100}}
 
     def play(run: Run) -> None:
-        _steps(run)
+        steps(run)
         (program,) = run.state._engine._planner.programs()
         assert len(program.pieces) > 3
 
-    _same(rank, "int8", options, play)
+    same(rank, "int8", options, play)
 
 
 def test_a_bucket_of_many_pieces(ranks: RanksOfSize) -> None:
     ranks(2)(_with_pieces)
 
 
-def _poisoned(rank: int, codec: str) -> None:
-    def play(run: Run) -> None:
-        for number in range(STEPS):
-            run.step(number, poison=float("nan") if number == 3 else 0.0)
-            if number == 3:  # an optimizer would skip it
-                with torch.no_grad():
-                    for weight in run.model.weights:
-                        weight.nan_to_num_()
-
-    _same(rank, codec, {"warmup": 1}, play)
-
-
-@pytest.mark.parametrize("codec", ["int8", "topk"])
-def test_a_step_that_is_not_finite_is_found_and_nothing_is_learnt_from_it(
-    ranks: RanksOfSize, codec: str
-) -> None:
-    ranks(2)(_poisoned, codec)
-
-
-def _overflows(rank: int, codec: str) -> None:
-    """The mean is finite, and not so in fp16 once the codec has rounded it up."""
-
-    def play(run: Run) -> None:
-        for number in range(STEPS):
-            with torch.no_grad():
-                for weight in run.model.weights:
-                    weight.zero_()
-            before = run.bits()
-            run.step(number, fill=GREATEST if number == 3 else None)
-            assert run.bits()["nonfinite"] == (number >= 3)
-            assert number != 3 or all(run.bits()[what] == before[what] for what in ("bases", "pending"))
-
-    _same(rank, codec, {"warmup": STEPS, "dtype": torch.float16}, play)
-
-
-@pytest.mark.parametrize("codec", ["int8", "sign1", "topk"])
-def test_rounding_up_beyond_fp16_is_found(ranks: RanksOfSize, codec: str) -> None:
-    ranks(2)(_overflows, codec)
-
-
-class _Scale:
-    """What the hook uses of a GradScaler."""
-
-    scale = 1.0
-
-    def is_enabled(self) -> bool:
-        return True
-
-    def get_scale(self) -> float:
-        return self.scale
-
-
-def _scaled(rank: int) -> None:
-    for codec in ("int4", "sign1"):
-        scaler = _Scale()
-
-        def play(run: Run, scaler: _Scale = scaler) -> None:
-            for number in range(STEPS):
-                scaler.scale = 2.0 if number > 3 else 1.0
-                before = run.bits()["residuals"]
-                run.step(number, poison=float("inf") if number == 3 else 0.0)
-                assert (run.bits()["residuals"] == before) == (number == 3)
-                for weight in run.model.weights:
-                    weight.data.nan_to_num_(0.0, 0.0, 0.0)
-
-        _same(rank, codec, {"scaler": scaler, "warmup": 1}, play)
-
-
-def test_with_a_scaler_residuals_stay_after_a_step_that_is_not_finite(ranks: RanksOfSize) -> None:
-    ranks(2)(_scaled)
-
-
 def _weighted(rank: int) -> None:
     def play(run: Run) -> None:
         run.state.set_weight((0.25, 0.75)[rank])
-        _steps(run)
+        steps(run)
 
-    _same(rank, "int4", {}, play)
+    same(rank, "int4", {}, play)
 
 
 def test_weights(ranks: RanksOfSize) -> None:
     ranks(2)(_weighted)
-
-
-def _goes_on(run: Run) -> None:
-    run.step(50)
-    run.step(51)
-    assert run.state.report().as_dict()["steps"] > 0
-    grads = [nn.Parameter(w.grad) for w in run.model.weights]
-    assert_replicas(nn.ParameterList(grads))
 
 
 def _wrong_weights(rank: int) -> list[str]:
@@ -263,7 +99,7 @@ def _wrong_weights(rank: int) -> list[str]:
         with pytest.raises(InvalidArgument) as raised:
             run.state.report()
         run.state.set_weight(0.5)
-        _goes_on(run)
+        goes_on(run)
         run.state.close()
     return [str(error), str(raised.value)]
 
@@ -278,7 +114,7 @@ def test_weights_that_do_not_add_up_are_raised_with_the_next_step(ranks: RanksOf
 def _out_of_step(rank: int) -> str:
     with late_device(UPSTREAM):
         run = Run(rank, "int8")
-        _steps(run)
+        steps(run)
         if rank == 1:
             run.state.stepper.number += 7
         run.step(STEPS)
@@ -302,7 +138,7 @@ def _unlike_plans(rank: int) -> str:
         error = error_of(lambda: run.step(0))
         assert isinstance(error, InvalidArgument)
         object.__setattr__(policy, "small", small)
-        _goes_on(run)
+        goes_on(run)
         run.state.close()
     return str(error)
 
@@ -328,7 +164,7 @@ def _no_memory(rank: int) -> str:
         error = error_of(lambda: run.step(0))
         assert isinstance(error, InvalidArgument)
         planner._bind = bind
-        _goes_on(run)
+        goes_on(run)
         run.state.close()
     return str(error)
 
@@ -357,20 +193,6 @@ def test_a_report_changes_nothing_that_a_stream_reads(ranks: RanksOfSize) -> Non
     ranks(2)(_reported)
 
 
-def _raises_not_finite(rank: int) -> None:
-    with late_device(UPSTREAM):
-        run = Run(rank, "int8", nonfinite="raise")
-        run.step(0)
-        with pytest.raises(NonFinite, match="step 1"):
-            run.step(1, poison=float("inf"))
-        _goes_on(run)
-        run.state.close()
-
-
-def test_nonfinite_raise_waits_for_the_device(ranks: RanksOfSize) -> None:
-    ranks(2)(_raises_not_finite)
-
-
 def _drifts(rank: int) -> None:
     with late_device(UPSTREAM):
         run = Run(rank, "int8", verify_every=2)
@@ -389,11 +211,11 @@ def test_verify(ranks: RanksOfSize) -> None:
 
 def _saved(rank: int) -> None:
     def play(run: Run) -> None:
-        _steps(run)
+        steps(run)
         run.state.load_state_dict(run.state.state_dict())
         run.step(STEPS)
 
-    _same(rank, "sign1", {"warmup": 1}, play)
+    same(rank, "sign1", {"warmup": 1}, play)
 
 
 def test_saved_states(ranks: RanksOfSize) -> None:
