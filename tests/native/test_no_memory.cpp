@@ -10,8 +10,10 @@ namespace {
 
 thread_local bool is_starved = false;
 
-void* allocate(std::size_t bytes) {
-  void* memory = is_starved ? nullptr : std::malloc(bytes);
+void* allocate(std::size_t bytes) noexcept { return is_starved ? nullptr : std::malloc(bytes); }
+
+void* allocate_or_throw(std::size_t bytes) {
+  void* memory = allocate(bytes);
   if (memory == nullptr)
     throw std::bad_alloc();
   return memory;
@@ -19,8 +21,10 @@ void* allocate(std::size_t bytes) {
 
 } // namespace
 
-void* operator new(std::size_t bytes) { return allocate(bytes); }
-void* operator new[](std::size_t bytes) { return allocate(bytes); }
+void* operator new(std::size_t bytes) { return allocate_or_throw(bytes); }
+void* operator new[](std::size_t bytes) { return allocate_or_throw(bytes); }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
