@@ -6,6 +6,9 @@
 #include <cstdlib>
 #include <new>
 
+// Both sides of the pair are here.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+
 namespace {
 
 thread_local bool is_starved = false;
