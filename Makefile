@@ -12,7 +12,7 @@ development = PYTHON=$$(sh scripts/needs.sh) && \
   THINWIRE_CUDA=$(or $(THINWIRE_CUDA),OFF) "$$PYTHON" scripts/environment.py
 python = .venv/bin/python
 in_venv = PATH="$(CURDIR)/.venv/bin:$$PATH"
-threaded = test_cuts test_device_operation test_engine test_file_reader test_file_reader_files test_mesh test_parallel test_pool \
+threaded = test_cuts test_device_operation test_engine test_file_reader test_file_reader_files test_mesh test_no_memory test_parallel test_pool \
   test_pool_inbox test_pool_limits test_pool_waits test_strangers test_tcp_link test_window_messages test_windows
 space := $(subst ,, )
 comma := ,

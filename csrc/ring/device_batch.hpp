@@ -48,6 +48,13 @@ public:
   const Layout& keep(Layout layout) { return layouts_.emplace_back(std::move(layout)); }
   std::byte* keep(DeviceMemory memory) { return memory_.emplace_back(std::move(memory)).get(); }
 
+  void clear() { // takes no memory, unlike an empty batch
+    stages_.clear();
+    depths_.clear();
+    values_.clear();
+    layouts_.clear();
+    memory_.clear();
+  }
   bool is_empty() const { return stages_.empty() && memory_.empty(); }
   std::vector<Stage>& stages() { return stages_; }
 

@@ -121,7 +121,7 @@ void DeviceFrames::encode(std::span<FrameInMaking> frames) {
 void DeviceFrames::release() {
   if (has_unmarked_ || !under_way_.empty())
     device_.settle();
-  batch_ = {};
+  batch_.clear();
   under_way_.clear();
   unmarked_.clear();
   sums_.clear();

@@ -72,6 +72,7 @@ void Engine::submit(std::shared_ptr<Operation> operation) {
       failure_->raise();
     if (closing_)
       throw InvalidArgument("this communicator was closed");
+    submitted_.reserve(submitted_.size() + 1);
     if (!in_use_.insert(operation->key).second)
       throw InvalidArgument("an operation with this tag is under way");
     submitted_.push_back(std::move(operation));
@@ -132,6 +133,7 @@ void Engine::run() {
   } catch (const std::exception& error) {
     give_up(error);
   }
+  release_all();
   windows_.end(); // before peers see this rank's links closed
   mesh_.reset();
   if (failure_) // what could not be ended before: nothing refers to its memory any more
@@ -198,22 +200,22 @@ bool Engine::spin() {
 }
 
 bool Engine::take_requests() {
-  std::vector<std::shared_ptr<Operation>> submitted;
   std::optional<std::string> abort_reason;
-  bool stats_wanted = false;
+  bool any = false, stats_wanted = false;
   {
     const std::lock_guard lock(mutex_);
-    submitted.swap(submitted_);
     abort_reason = abort_reason_;
     is_leaving_ = closing_;
     stats_wanted = stats_wanted_;
+    any = !submitted_.empty();
+    unready_.insert(unready_.end(), submitted_.begin(), submitted_.end());
+    submitted_.clear(); // last: should memory run out, none is lost
   }
-  unready_.insert(unready_.end(), submitted.begin(), submitted.end());
   if (abort_reason)
     fail({ErrorNumber::transport, *abort_reason, options_.rank});
   if (stats_wanted)
     update_stats();
-  return !submitted.empty();
+  return any;
 }
 
 // Whether any operation began. One that is refused or comes too late begins as well: to end at
@@ -226,8 +228,8 @@ bool Engine::begin_ready() {
       ++i;
       continue;
     }
-    unready_.erase(unready_.begin() + static_cast<std::ptrdiff_t>(i));
     begin(operation);
+    std::erase(unready_, operation); // after it, for should memory run out there, none is lost
     began = true;
   }
   return began;
@@ -268,9 +270,12 @@ bool Engine::advance_operations() {
   return !finished.empty();
 }
 
-// Takes no memory: operations end where there is none.
+// Takes no memory: operations end where there is none. One that has ended may be met again, where
+// all end while it is about to begin.
 void Engine::end_operation(const std::shared_ptr<Operation>& operation,
                            const Failure* failure) noexcept {
+  if (operation->is_over())
+    return;
   inquiries_.erase(operation->key);
   remember(operation->key);
   {

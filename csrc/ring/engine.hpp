@@ -139,6 +139,7 @@ private:
   void watch(Clock::time_point now);
   void watch_peer(int peer, Clock::time_point now);
   void watch_deadlines(Clock::time_point now);
+  std::set<int> senders_to(const Operation& operation) const;
   void inquire(const Operation& operation, const std::string& deadline, Clock::time_point now);
   void answer(int peer, const ControlMessage& question);
   void hear_answer(int peer, const ControlMessage& message);
@@ -152,6 +153,7 @@ private:
   void break_off();
   void detach_all();
   void end_all(const Failure& failure) noexcept;
+  void release_all() noexcept;
   void leave();
   bool has_left() const;
 

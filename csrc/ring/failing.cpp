@@ -97,8 +97,9 @@ void Engine::watch_deadlines(Clock::time_point now) {
                                              " (deadline) in " + operation->description});
   for (const auto& [operation, reason] : refused_operations_)
     if (now >= operation->deadline)
-      return fail({ErrorNumber::timeout, late_text({}) + " within " + deadline_text(*operation) +
-                                             " (deadline) in " + operation->description +
+      return fail({ErrorNumber::timeout, late_text(senders_to(*operation)) + " within " +
+                                             deadline_text(*operation) + " (deadline) in " +
+                                             operation->description +
                                              ", which was refused: " + reason.reason});
   for (const auto& [key, operation] : active_) {
     const auto inquiry = inquiries_.find(key);
@@ -109,6 +110,15 @@ void Engine::watch_deadlines(Clock::time_point now) {
     if (is_broken_)
       return;
   }
+}
+
+// Whose frames are half arrived in this operation's memory.
+std::set<int> Engine::senders_to(const Operation& operation) const {
+  std::set<int> senders;
+  for (const auto& [at, placed] : placed_)
+    if (placed.operation.get() == &operation)
+      senders.insert(placed.peer);
+  return senders;
 }
 
 // Asks whom this rank has a link to.
@@ -253,6 +263,14 @@ void Engine::end_all(const Failure& failure) noexcept {
     end_operation(operation, &reason);
   for (const auto& [key, operation] : std::exchange(active_, {}))
     end_operation(operation, &failure);
+}
+
+// No device works for operations any more, which could not be ended yet.
+void Engine::release_all() noexcept {
+  for (const auto& [operation, reason] : refused_operations_)
+    operation->release();
+  for (const auto& [key, operation] : active_)
+    operation->release();
 }
 
 // Ends what is left, and waits a little until the last words have left and the peers have closed:

@@ -94,6 +94,8 @@ PeerWindows::Reading& PeerWindows::spare_reading() {
     spare_.push_back(&readings_.emplace_back(static_cast<BlockOwner&>(*this)));
   Reading& reading = *spare_.back();
   spare_.pop_back();
+  spare_.reserve(readings_.size()); // so that reclaim() takes no memory
+  read_.reserve(read_.size() + readings_.size());
   return reading;
 }
 
@@ -140,18 +142,21 @@ void PeerWindows::end_all() {
 }
 
 void PeerWindows::progress() {
-  for (const auto& [name, offset] : std::exchange(read_, {}))
+  for (const auto& [name, offset] : read_)
     tell(wires_, name.first, {WindowMessage::released, name.second, offset});
-  std::erase_if(windows_, [this](const auto& each) {
-    const auto& [name, window] = each;
-    if (!window.is_ending || window.reading != 0)
-      return false;
-    for (const Opened& opened : window.opened)
+  read_.clear();
+  for (auto each = windows_.begin(); each != windows_.end();) {
+    auto& [name, window] = *each;
+    if (!window.is_ending || window.reading != 0) {
+      ++each;
+      continue;
+    }
+    for (Opened& opened : window.opened)
       if (opened.memory != nullptr)
-        opened.device->close(opened.memory);
+        opened.device->close(std::exchange(opened.memory, nullptr));
     tell(wires_, name.first, {WindowMessage::closed, name.second});
-    return true;
-  });
+    each = windows_.erase(each);
+  }
 }
 
 } // namespace thinwire

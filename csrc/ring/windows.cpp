@@ -127,8 +127,12 @@ bool Windows::may_be_read_by(int peer) const {
                      [peer](const auto& own) { return own->may_be_read_by(peer); });
 }
 
-void Windows::end() {
-  theirs_.end_all();
+void Windows::end() noexcept {
+  try {
+    theirs_.end_all();
+  } catch (const std::bad_alloc&) { // owners see this rank's links closed instead
+  } catch (const PoolExhausted&) {
+  }
   for (const auto& own : own_)
     own->end();
 }

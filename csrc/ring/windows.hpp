@@ -65,7 +65,7 @@ public:
   void stop_reading() { theirs_.end_all(); }
   bool may_be_read_by(int peer) const;
   void progress() { theirs_.progress(); }
-  void end(); // of all windows
+  void end() noexcept; // of all windows
 
   WindowStats stats(int peer) const;
 
