@@ -29,8 +29,8 @@ PROMISES = (
     Promise("sign1", 2.5),
     Promise("ternary", 3.0),
     Promise("int2", 3.5),
-    Promise("int4", 0.5),
-    Promise("int8", 0.5),
+    Promise("int4", 3.5),
+    Promise("int8", 1.0),
     Promise("raw", 0.0),
 )
 """From the fewest bytes to the most."""
