@@ -35,6 +35,11 @@ struct PeerLost : TransportError {
   int rank;
 };
 
+// The system gives this rank no more memory or descriptors.
+struct OutOfResources : TransportError {
+  using TransportError::TransportError;
+};
+
 struct PoolExhausted : Error {
   using Error::Error;
 };

@@ -31,6 +31,7 @@ Dialer::State Dialer::progress() {
     all_done &= state == State::done;
     if (state == State::failed || (state == State::dialing && now >= deadline_)) {
       failure_ = race->failure();
+      own_want_ = race->is_own_want();
       return State::failed;
     }
   }

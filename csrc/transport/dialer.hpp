@@ -35,8 +35,9 @@ public:
 
   State progress();
   Clock::time_point next_event() const;
-  std::string failure() const; // once failed
-  std::vector<Channel> take(); // once done, by stripe
+  std::string failure() const;                   // once failed
+  bool is_own_want() const { return own_want_; } // what failed: see system.hpp
+  std::vector<Channel> take();                   // once done, by stripe
 
 private:
   class Race;
@@ -49,6 +50,7 @@ private:
   Clock::time_point deadline_;
   std::vector<std::unique_ptr<Race>> races_;
   std::string failure_;
+  bool own_want_ = false;
 };
 
 } // namespace thinwire

@@ -1,6 +1,6 @@
 #include "transport/link_slot.hpp"
 
-#include "core/error.hpp"
+#include "transport/system.hpp"
 
 namespace thinwire {
 
@@ -21,9 +21,9 @@ void LinkSlot::send(Outgoing frame) {
 bool LinkSlot::progress() {
   try {
     return link_ && link_->progress();
-  } catch (const PoolExhausted&) {
-    throw; // this rank's own want, not the peer's doing
   } catch (const Error& error) {
+    if (is_own_want(error))
+      throw;
     sink_.lost(peer(), error.what());
     return false;
   }

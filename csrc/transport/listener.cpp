@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 #include "transport/sockets.hpp"
+#include "transport/system.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -12,10 +13,6 @@ namespace {
 
 constexpr std::size_t kMostGuests = 64; // sockets that have not finished the handshake
 constexpr auto kRest = std::chrono::milliseconds(100);
-
-bool is_out_of_resources(int error) {
-  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
 
 } // namespace
 

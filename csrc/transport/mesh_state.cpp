@@ -251,19 +251,22 @@ void Mesh::State::advance_dialer(Peer& peer) {
   if (state == Dialer::State::dialing)
     return;
   const std::unique_ptr<Dialer> dialer = std::move(peer.dialer);
+  if (state == Dialer::State::failed && dialer->is_own_want())
+    throw OutOfResources(dialer->failure());
   if (state == Dialer::State::failed)
     return losses_.lost(peer.rank, dialer->failure());
   peer.channels = dialer->take();
   establish(peer);
 }
 
-// What goes wrong on the way to a link is the peer's loss, but for memory that this rank lacks.
+// What goes wrong on the way to a link is the peer's loss, unless it is this rank that lacks
+// something.
 template <class Step> void Mesh::State::attempt(const Peer& peer, Step step) {
   try {
     step();
-  } catch (const PoolExhausted&) {
-    throw;
   } catch (const Error& error) {
+    if (is_own_want(error))
+      throw;
     losses_.lost(peer.rank, error.what());
   }
 }

@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 #include "transport/sockets.hpp"
+#include "transport/system.hpp"
 
 #include <algorithm>
 
@@ -49,7 +50,7 @@ bool Dialer::Race::advance(Attempt& attempt) {
     return done_ = true;
   case Handshake::State::failed:
     hopeless_ = attempt.greeting->handshake().is_hopeless();
-    note(attempt.route, attempt.greeting->failure());
+    note(attempt.route, attempt.greeting->failure(), false);
     return false;
   }
   return false;
@@ -75,7 +76,7 @@ void Dialer::Race::start_next(Clock::time_point now) {
     if (!is_under_way(route))
       start(route);
   } catch (const Error& error) {
-    note(route, error.what());
+    note(route, error.what(), thinwire::is_own_want(error));
     next_start_ = now;
   }
   if (next_route_ == 0) {
@@ -93,8 +94,9 @@ void Dialer::Race::start(std::size_t route) {
                                          terms_.handshake(stripe_), true, poller_)});
 }
 
-void Dialer::Race::note(std::size_t route, const std::string& what) {
+void Dialer::Race::note(std::size_t route, const std::string& what, bool own_want) {
   failure_ = "no connection through " + routes_[route].to.text() + ": " + what;
+  own_want_ = own_want;
 }
 
 Clock::time_point Dialer::Race::next_event() const {

@@ -15,6 +15,7 @@ public:
   const Route& winner() const { return routes_[attempts_.front().route]; } // once done
   Channel take() { return attempts_.front().greeting->take(); }
   const std::string& failure() const { return failure_; } // why the last attempt failed
+  bool is_own_want() const { return own_want_; }          // and whether that was
 
 private:
   struct Attempt {
@@ -24,7 +25,7 @@ private:
 
   void start_next(Clock::time_point now);
   void start(std::size_t route);
-  void note(std::size_t route, const std::string& what);
+  void note(std::size_t route, const std::string& what, bool own_want);
   bool advance(Attempt& attempt);
   void keep_only(std::size_t attempt);
   bool is_under_way(std::size_t route) const;
@@ -39,6 +40,7 @@ private:
   Clock::duration pause_;
   bool done_ = false, hopeless_ = false;
   std::string failure_;
+  bool own_want_ = false;
 };
 
 } // namespace thinwire

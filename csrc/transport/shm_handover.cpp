@@ -62,6 +62,11 @@ std::vector<Descriptor> receive_descriptors(int socket) {
       std::memcpy(&fd, CMSG_DATA(header) + at, sizeof fd);
       descriptors.emplace_back(fd);
     }
+  // The kernel drops what this process has no room for; a sender could also send too many.
+  if ((message.msg_flags & MSG_CTRUNC) != 0 && descriptors.size() < kMostDescriptors) {
+    errno = EMFILE;
+    system_call_failed("taking over shared memory");
+  }
   return descriptors;
 }
 

@@ -2,9 +2,9 @@
 
 #include "core/error.hpp"
 #include "pool/host_pool.hpp"
+#include "transport/system.hpp"
 
 #include <atomic>
-#include <cerrno>
 #include <cstring>
 #include <fcntl.h>
 #include <new>
@@ -60,7 +60,7 @@ Descriptor SharedSegment::make_memfd() {
   Descriptor fd(::memfd_create("thinwire", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(bytes())) != 0 ||
       ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
-    throw TransportError(std::string("no shared memory: ") + std::strerror(errno));
+    system_call_failed("making shared memory");
   return fd;
 }
 
@@ -71,7 +71,7 @@ std::shared_ptr<SharedSegment> SharedSegment::map(int memfd, bool creator) {
   void* memory =
       ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memfd, 0);
   if (memory == MAP_FAILED)
-    throw TransportError(std::string("shared memory cannot be mapped: ") + std::strerror(errno));
+    system_call_failed("mapping shared memory");
   ::madvise(memory, bytes(), MADV_DONTFORK); // a child has no business here
   std::shared_ptr<SharedSegment> segment(new SharedSegment(static_cast<std::byte*>(memory), true));
   for (int direction : {0, 1}) {

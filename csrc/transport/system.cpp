@@ -1,7 +1,5 @@
 #include "transport/system.hpp"
 
-#include "core/error.hpp"
-
 #include <cerrno>
 #include <cstring>
 #include <sys/random.h>
@@ -9,7 +7,22 @@
 namespace thinwire {
 
 void system_call_failed(const std::string& what) {
-  throw TransportError(what + " failed: " + std::strerror(errno));
+  const int error = errno;
+  const std::string failure = what + " failed: " + std::strerror(error);
+  if (error == EMFILE)
+    throw OutOfResources(failure + "; raise the limit on open files (ulimit -n)");
+  if (is_out_of_resources(error))
+    throw OutOfResources(failure);
+  throw TransportError(failure);
+}
+
+bool is_out_of_resources(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+         error == ENOSPC;
+}
+
+bool is_own_want(const Error& error) {
+  return dynamic_cast<const OutOfResources*>(&error) || dynamic_cast<const PoolExhausted*>(&error);
 }
 
 void fill_randomly(std::span<std::byte> out) {

@@ -3,6 +3,7 @@
 #include "core/error.hpp"
 #include "transport/endpoint.hpp"
 #include "transport/interfaces.hpp"
+#include "transport/system.hpp"
 #include "transport/tcp_stripe.hpp"
 
 #include <algorithm>
@@ -78,9 +79,9 @@ bool TcpLink::progress() {
     if (!received && has_said_all())
       fail(end_reason_);
     return received;
-  } catch (const PoolExhausted&) {
-    throw; // this rank's own want, not the peer's doing
   } catch (const Error& error) {
+    if (is_own_want(error))
+      throw;
     fail(error.what());
     return true;
   }
@@ -106,6 +107,8 @@ std::size_t TcpLink::read(Stripe& stripe) {
     }
     return turn.bytes;
   } catch (const TransportError& error) {
+    if (is_own_want(error))
+      throw;
     stripe.stop();
     note_end(error.what());
     return 0;
@@ -129,6 +132,8 @@ std::size_t TcpLink::write(Stripe& stripe) {
   try {
     return stripe.write(queue_);
   } catch (const TransportError& error) {
+    if (is_own_want(error))
+      throw;
     note_end(error.what());
     return 0;
   }

@@ -1,12 +1,12 @@
 // What can be wrong with files while records are read from them.
 #include "core/error.hpp"
 #include "core/guarded_copy.hpp"
+#include "few_descriptors.hpp"
 #include "record_files.hpp"
 
 #include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <thread>
 
@@ -93,19 +93,13 @@ TEST(more_files_than_descriptors) {
   Asked asked;
   for (std::uint32_t file = 0; file < 300; ++file)
     asked.add(file, file, 1'500);
-  rlimit before{};
-  ::getrlimit(RLIMIT_NOFILE, &before);
   with_each_engine([&](const FileReaderOptions& options) {
-    const rlimit few = {64, before.rlim_max};
-    ::setrlimit(RLIMIT_NOFILE, &few);
-    {
-      FileReader reader(paths, options);
-      for (int round = 0; round < 3; ++round) {
-        CHECK(read(reader, asked));
-        CHECK(asked.all_right());
-      }
+    const FewDescriptors few(64);
+    FileReader reader(paths, options);
+    for (int round = 0; round < 3; ++round) {
+      CHECK(read(reader, asked));
+      CHECK(asked.all_right());
     }
-    ::setrlimit(RLIMIT_NOFILE, &before);
   });
 }
 

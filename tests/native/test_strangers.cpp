@@ -1,13 +1,13 @@
 // Who connects to a rank without belonging to its group: turned away, cheaply, and said so.
 #include "check.hpp"
 #include "core/error.hpp"
+#include "few_descriptors.hpp"
 #include "mesh_ranks.hpp"
 
 #include "transport/endpoint.hpp"
 #include "transport/handshake.hpp"
 #include "transport/sockets.hpp"
 
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 namespace {
@@ -99,16 +99,13 @@ TEST(a_listener_rests_while_descriptors_are_used_up) {
   Group group(2, loopback());
   const auto to = Endpoint::of_host("127.0.0.1", group[0].mesh->address().port);
   const Descriptor stranger = start_connecting(to, {});
-  rlimit before;
-  ::getrlimit(RLIMIT_NOFILE, &before);
-  rlimit none = before;
-  none.rlim_cur = 3; // those that are open stay
-  ::setrlimit(RLIMIT_NOFILE, &none);
-  for (int i = 0; i < 5; ++i)
-    group.turn();
-  CHECK(group[0].poller.wait(Clock::time_point{}) == 0);
-  CHECK(group[0].mesh->next_event() <= Clock::now() + 100ms);
-  ::setrlimit(RLIMIT_NOFILE, &before);
+  {
+    const FewDescriptors none(3);
+    for (int i = 0; i < 5; ++i)
+      group.turn();
+    CHECK(group[0].poller.wait(Clock::time_point{}) == 0);
+    CHECK(group[0].mesh->next_event() <= Clock::now() + 100ms);
+  }
   CHECK(group.connect());
 }
 
