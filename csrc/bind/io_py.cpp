@@ -31,8 +31,10 @@ Choice choice_of(const Names<Choice>& names, const std::string& what, const std:
     if (name == text)
       return choice;
   std::string known;
-  for (const auto& [name, choice] : names)
-    known += (known.empty() ? "" : ", ") + std::string(name);
+  for (const auto& [name, choice] : names) {
+    known += known.empty() ? "" : ", ";
+    known += name;
+  }
   throw InvalidArgument(what + " is '" + text + "'; it must be one of " + known);
 }
 

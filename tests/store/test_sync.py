@@ -58,19 +58,16 @@ def test_sync_goes_between_stores_with_other_keys(store: Store, tmp_path: Path) 
 
 
 def test_a_copy_under_another_key_is_known_again_without_being_read(tmp_path: Path) -> None:
-    here = FaultyBackend()
-    with (
-        Store(here) as store,
-        Store(tmp_path / "other", key=KEY) as other,
-        Store(tmp_path / "third") as third,
-    ):
+    here, there = FaultyBackend(), FaultyBackend()
+    with Store(here) as store, Store(there, key=KEY) as other, Store(tmp_path / "third") as third:
         data = random_bytes(1_000_000)
         store.put("a", data, metadata={"step": 1})
         assert store.sync(other).versions == 1
         here.reads.clear()
-        again = store.sync(other)
-        assert (again.versions, again.conflicts) == (0, [])
-        assert not [path for path in here.reads if path.startswith("packs/")]
+        there.reads.clear()
+        for again in (store.sync(other), other.sync(store)):
+            assert (again.versions, again.conflicts) == (0, [])
+        assert not [path for path in here.reads + there.reads if path.startswith("packs/")]
         assert other.sync(third).versions == 1
         assert third.get("a") == data
         assert other.sync(third).conflicts == []

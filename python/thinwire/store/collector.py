@@ -126,13 +126,12 @@ class _Pause:
 class _Look(NamedTuple):
     """What a collector saw, in this order: everything that a later part relies on was read before it."""
 
-    ended: set[
-        str
-    ]  # leases; before the versions, so that those of every lease that ended well are among them
-    living: list[Ref]  # versions that count, or may yet
-    dead: list[
-        tuple[str, int, int]
-    ]  # versions that never will, as `Refs.remove` takes them, whose number a greater one keeps taken
+    # Leases; before the versions, so that those of every lease that ended well are among them.
+    ended: set[str]
+    # Versions that count, or may yet.
+    living: list[Ref]
+    # Versions that never will, as `Refs.remove` takes them, whose number a greater one keeps taken.
+    dead: list[tuple[str, int, int]]
     present: dict[bytes, Entry]
     survey: Survey
 
@@ -177,9 +176,7 @@ class _Collection:
             self._backend.delete(condemned)
             return Collected(waiting_for=tuple(sorted(late)), missing=look.survey.missing)
         packs = look.survey.deletable(plan.packs)
-        self._delete_packs(
-            packs, look
-        )  # should it fail, the packs stay condemned: a deletion may be on its way
+        self._delete_packs(packs, look)  # where it fails they stay condemned: a deletion may be on its way
         self._backend.delete(condemned)
         unused -= look.manifests
         for manifest in sorted(unused):

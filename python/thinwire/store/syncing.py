@@ -104,23 +104,24 @@ class _Sync:
         Its version is written last, so nothing is missing, and whoever else commits it, does that once.
         """
         begun = self._target.refs.pending(ref.name, ref.version)
-        if begun is None or not self._is_copy(ref, made, self._target.catalog.manifest(begun)):
+        if begun is None or not self._is_copy(ref, made, begun, self._target.catalog.manifest(begun)):
             return False
         return end_lease(self._target.backend, begun.lease, COMMITTED) == COMMITTED
 
     def _is_same(self, ref: Ref, made: Manifest, theirs: Ref) -> bool:
         found = self._target.catalog.manifest(theirs)
-        if self._is_copy(ref, made, found):
+        if self._is_copy(ref, made, theirs, found):
             return True
         return not self._share_ids and _alike(made, found) and self._has_content(ref, made, found)
 
-    def _is_copy(self, ref: Ref, made: Manifest, theirs: Manifest) -> bool:
+    def _is_copy(self, ref: Ref, made: Manifest, theirs: Ref, found: Manifest) -> bool:
         """Whether a version is known to be this one, without a look at its content."""
-        if not _alike(made, theirs):
+        if not _alike(made, found):
             return False
         if self._share_ids:
-            return np.array_equal(made.chunks["id"], theirs.chunks["id"])
-        return bool(theirs.metadata.get(ORIGIN) == self._origin(ref))
+            return np.array_equal(made.chunks["id"], found.chunks["id"])
+        came_from_here = found.metadata.get(ORIGIN) == _origin(self._source, ref)
+        return came_from_here or made.metadata.get(ORIGIN) == _origin(self._target, theirs)
 
     def _has_content(self, ref: Ref, made: Manifest, theirs: Manifest) -> bool:
         """Whether the chunks, which are of the same sizes, hold the same bytes. Reads all of them."""
@@ -133,10 +134,7 @@ class _Sync:
         return True
 
     def _described(self, ref: Ref, made: Manifest) -> Mapping[str, Any]:
-        return made.metadata if self._share_ids else {**made.metadata, ORIGIN: self._origin(ref)}
-
-    def _origin(self, ref: Ref) -> dict[str, str]:
-        return {"store": self._source.config["id"], "manifest": ref.manifest}
+        return made.metadata if self._share_ids else {**made.metadata, ORIGIN: _origin(self._source, ref)}
 
     def _send(self, writer: Writer, ref: Ref, made: Manifest) -> Chunks:
         """Add the chunks that the other side lacks; the chunks as it calls them."""
@@ -169,6 +167,10 @@ class _Sync:
 
 def _label(ref: Ref) -> str:
     return f"{ref.name}@{ref.version}"
+
+
+def _origin(store: Store, ref: Ref) -> dict[str, str]:
+    return {"store": store.config["id"], "manifest": ref.manifest}
 
 
 def _alike(one: Manifest, other: Manifest) -> bool:
