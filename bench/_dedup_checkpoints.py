@@ -68,10 +68,8 @@ def _others(folder: Path, state: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """Seconds that saving takes until the files are durable."""
     import torch.distributed.checkpoint as dcp
 
-    yield (
-        _DCP,
-        seconds(lambda: dcp.save(state, checkpoint_id=folder / "dcp", no_dist=True)),
-    )  # syncs by itself
+    # It syncs by itself.
+    yield _DCP, seconds(lambda: dcp.save(state, checkpoint_id=folder / "dcp", no_dist=True))
     shutil.rmtree(folder / "dcp")
     try:
         from safetensors.torch import save_file

@@ -223,9 +223,8 @@ def test_a_disk_that_fills_with_marks_is_an_error(tmp_path: Path, monkeypatch: p
     (tmp_path / "x").write_bytes(b"a\na\n")
 
     def full(descriptor: int, offset: int, size: int) -> None:
-        assert (
-            not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
-        )  # glibc would not fall back to writing
+        # With O_APPEND glibc would not fall back to writing.
+        assert not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(records.os, "posix_fallocate", full)

@@ -28,9 +28,8 @@ _PLANE_WIDTH = {PLANES2: 2, PLANES4: 4}
 _CODING_OF_WIDTH = {width: coding for coding, width in _PLANE_WIDTH.items()}
 _LEAST_BYTES = 128  # below this a frame's header eats the gain
 _INCOMPRESSIBLE = 7.9  # bits a byte
-_ENTROPY_BIAS = 255 / (
-    2 * np.log(2)
-)  # bits by which n samples of uniform bytes look less than 8 (Miller 1955)
+# Bits by which n samples of uniform bytes look less than 8, times n (Miller 1955).
+_ENTROPY_BIAS = 255 / (2 * np.log(2))
 _SAMPLE_BYTES = 64 << 10  # of what `plane_entropies` is given it looks at so many
 _RUNS, _LEAST_RUN_BYTES = 8, 512  # of a sample
 _TRIED_BYTES = 8 << 10

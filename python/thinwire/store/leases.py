@@ -224,9 +224,8 @@ def present_packs(backend: Backend) -> dict[bytes, Entry]:
 
 def usable_packs(backend: Backend) -> set[bytes]:
     """The packs that a writer whose lease is open may count on: they stay until the lease has ended."""
-    doomed = condemned_packs(
-        backend
-    )  # before the packs: what a collector has deleted by now must not be listed
+    # Before the packs: what a collector has deleted by now must not be listed.
+    doomed = condemned_packs(backend)
     return set(present_packs(backend)) - doomed
 
 
