@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,32 @@ def test_workers_hear_of_the_epoch(reader: RecordReader, workers: int, persisten
     for epoch in (0, 1, 3):
         dataset.set_epoch(epoch)
         alone.set_epoch(epoch)
-        wanted = [torch.from_numpy(ROWS[batch.indices]) for batch in alone]
-        assert all(map(torch.equal, loader, wanted))
+        check_batches(loader, alone)
     if not persistent:  # which has copied the sampler before
         dataset.sampler.commit(len(dataset.sampler))
         alone.set_epoch(4)
-        wanted = [torch.from_numpy(ROWS[batch.indices]) for batch in alone]
-        assert all(map(torch.equal, loader, wanted))
+        check_batches(loader, alone)
+
+
+def check_batches(loader: DataLoader, sampler: ElasticSampler) -> None:
+    for batch, wanted in zip(loader, sampler, strict=True):
+        assert torch.equal(batch, torch.from_numpy(ROWS[wanted.indices]))
+
+
+def test_a_worker_that_is_late_does_not_call_an_epoch_back(reader: RecordReader) -> None:
+    class LateSampler(ElasticSampler):
+        def set_epoch(self, epoch: int) -> None:
+            super().set_epoch(epoch)
+            if epoch == 1:
+                dataset.set_epoch(2)  # as the process that trains could, between two steps of the worker
+
+    dataset = BatchDataset(reader, ElasticSampler(20, batch_size=3, rank=0, world_size=1))
+    worker = copy.copy(dataset)  # it shares with the original what a worker shares
+    worker.sampler = LateSampler(20, batch_size=3, rank=0, world_size=1)
+    dataset.set_epoch(1)
+    list(worker)
+    dataset.sampler.set_epoch(2)
+    check_batches(worker, dataset.sampler)
 
 
 def test_a_sampler_without_epochs(reader: RecordReader) -> None:

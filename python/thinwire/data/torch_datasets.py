@@ -64,21 +64,24 @@ class BatchDataset(IterableDataset[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, here and in workers: as the sampler's own `set_epoch`."""
-        sampler: Any = self.sampler
-        if not hasattr(sampler, "set_epoch"):
-            raise InvalidArgument(f"a sampler that is a {type(sampler).__name__} has no set_epoch")
-        sampler.set_epoch(epoch)
-        self._epoch = epoch
+        self._enter(epoch)
         self._shared_epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[Any]:
         if (epoch := int(self._shared_epoch)) != self._epoch:  # a worker that has been told
-            self.set_epoch(epoch)
+            self._enter(epoch)
         every = range(len(self.reader)) if self.sampler is None else self.sampler
         order, worker = in_batches(every, self.batch_size), get_worker_info()
         if worker is not None:
             order = itertools.islice(order, worker.id, None, worker.num_workers)
         return map(as_tensor, self.reader.batches(order, prefetch=self.prefetch))
+
+    def _enter(self, epoch: int) -> None:
+        sampler: Any = self.sampler
+        if not hasattr(sampler, "set_epoch"):
+            raise InvalidArgument(f"a sampler that is a {type(sampler).__name__} has no set_epoch")
+        sampler.set_epoch(epoch)
+        self._epoch = epoch
 
 
 def as_tensor(value: Any) -> Any:
