@@ -31,7 +31,7 @@ def _saving(rank: int) -> None:
     ddp, state = attached("sign1", warmup=1)
     train(ddp, rank, 3)
     saved = state.state_dict()
-    assert all(type(vectors) is torch.Tensor for vectors in saved["bases"].values())
+    assert {type(vectors) for vectors in saved["bases"].values()} == {torch.Tensor}
     train(ddp, rank, 1, first=3)
     assert (state.state_dict()["bases"]["first.weight"] != saved["bases"]["first.weight"]).any()
     state.load_state_dict(saved)

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ddp.ranks import Ranks
-from ddp.training import Weights, assert_replicas, attached, error_of, flat, noise, train
+from ddp.training import Weights, assert_replicas, assert_same_tensors, attached, error_of, flat, noise, train
 from thinwire import InvalidArgument
 from thinwire.ddp import HookState, Options
 from thinwire.ddp.feedback import Residuals
@@ -20,11 +20,6 @@ from thinwire.ddp.names import Names
 
 def _pending(state: HookState) -> dict[str, torch.Tensor]:
     return {name: entry.clone() for name, entry in state.state_dict()["pending"].items()}
-
-
-def _assert_same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], wanted[name]) for name in found)
 
 
 def _nothing_is_lost(rank: int, share: float) -> None:
@@ -104,7 +99,7 @@ def _not_finite(rank: int) -> None:
     for where in range(2):
         step(1, float("nan"), where)
         assert model.weights[where].grad.isnan().any()
-        _assert_same(_pending(state), before)
+        assert_same_tensors(_pending(state), before)
     state.close()
 
 
@@ -127,7 +122,7 @@ def _scaled(rank: int) -> None:
     before = _pending(state)
     assert scaler.get_scale() == 128
     state.stepper._follow_loss_scale()
-    _assert_same(_pending(state), {name: 2 * entry for name, entry in before.items()})
+    assert_same_tensors(_pending(state), {name: 2 * entry for name, entry in before.items()})
     state.close()
 
 

@@ -12,7 +12,7 @@ import torch
 
 from ddp.factors import EXACT, assert_equal_factors, factors_of
 from ddp.ranks import Ranks
-from ddp.training import Weights, assert_replicas, assert_same_bases, attached, flat
+from ddp.training import Weights, assert_replicas, assert_same_bases, assert_same_tensors, attached, flat
 from thinwire import NonFinite
 
 LARGE = 60000.0
@@ -53,7 +53,7 @@ def _skipped(rank: int, transport: str) -> None:
     assert torch.equal(flat(ddp), parameters)
     after = state.state_dict()
     for what in ("residuals", "factors"):
-        assert all(torch.equal(before[what][name], after[what][name]) for name in before[what]), what
+        assert_same_tensors(after[what], before[what])
     assert state.report().as_dict()["nonfinite_steps"] == 1
     step(1.0)
     assert_replicas(ddp)

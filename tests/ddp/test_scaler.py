@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from ddp.ranks import Ranks
-from ddp.training import Weights, assert_replicas, attached, flat, noise
+from ddp.training import Weights, assert_replicas, assert_same_tensors, attached, flat, noise
 
 
 def _scaler_overflow(rank: int, residual_dtype: str) -> None:
@@ -34,8 +34,7 @@ def _scaler_overflow(rank: int, residual_dtype: str) -> None:
     assert scaler.get_scale() == 32  # all ranks saw it
     assert torch.equal(flat(ddp), parameters)
     after = state.state_dict()
-    for name, residual in before["residuals"].items():
-        assert torch.equal(after["residuals"][name], residual)
+    assert_same_tensors(after["residuals"], before["residuals"])
     step(3)
     assert state.state_dict()["loss_scale"] == 32
     assert state.report().as_dict()["nonfinite_steps"] == 1

@@ -110,6 +110,13 @@ def assert_replicas(model: nn.Module, group: dist.ProcessGroup | None = None) ->
     assert len(set(found)) == 1, found
 
 
+def assert_goes_on(ddp: DistributedDataParallel, rank: int) -> None:
+    """Check that DDP can still be used: gradients are the same everywhere."""
+    ddp.zero_grad()
+    train(ddp, rank, 2, first=50)
+    assert_replicas(ddp)
+
+
 def bases_of(state: HookState) -> dict[str, np.ndarray]:
     """Return the shared bases by the names of their parameters."""
     return {name: vectors.numpy() for name, vectors in state.state_dict()["bases"].items()}
@@ -120,6 +127,14 @@ def assert_same_bases(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray
     assert found.keys() == wanted.keys()
     for name, vectors in found.items():
         assert vectors.tobytes() == wanted[name].tobytes(), name
+
+
+def assert_same_tensors(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Check that there are tensors, and that two sets of them hold the same values under the same names."""
+    assert found.keys() == wanted.keys()
+    assert found
+    for name, tensor in found.items():
+        assert torch.equal(tensor, wanted[name]), name
 
 
 def assert_equal_bases(state: HookState) -> None:
