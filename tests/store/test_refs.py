@@ -93,6 +93,17 @@ def test_a_deleted_version_is_gone_and_its_number_stays_taken(backend: MemoryBac
     assert publish(backend, "a").version == 2
 
 
+def test_what_another_deleted_meanwhile_does_not_keep_the_rest(backend: MemoryBackend) -> None:
+    for _ in range(3):
+        publish(backend, "a")
+    store = Refs(backend)
+    store.delete("a", 2)
+    store.delete("a", 1, 2, 3)
+    assert store.versions("a") == []
+    with pytest.raises(NotFound, match="a@1, a@2"):
+        store.delete("a", 1, 2)
+
+
 def test_expect_sees_to_it_that_nobody_came_between(backend: MemoryBackend) -> None:
     assert publish(backend, "a", expect=0).version == 1
     with pytest.raises(Conflict, match=r"a is at version 1, not at 0: look again"):

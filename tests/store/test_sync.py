@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections.abc import Callable
@@ -22,6 +23,18 @@ from thinwire.store.store import Store
 from thinwire.store.writer import Writer
 
 ENDLESS = 10**9
+
+
+def delete_before_it_is_read(store: Store, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = store.catalog.manifest
+
+    def after_a_collection(ref: Ref) -> Manifest:
+        if f"{ref.name}@{ref.version}" == version:
+            store.delete(version)
+            store.gc()
+        return real(ref)
+
+    monkeypatch.setattr(store.catalog, "manifest", after_a_collection)
 
 
 def test_sync_sends_what_is_missing_and_keeps_numbers(store: Store, tmp_path: Path) -> None:
@@ -74,6 +87,77 @@ def test_a_copy_under_another_key_is_known_again_without_being_read(tmp_path: Pa
         assert store.sync(third).conflicts == []  # its own way there was another
 
 
+def test_what_a_version_says_of_itself_comes_through_stores_of_other_keys(tmp_path: Path) -> None:
+    described = {"origin": "a crawl", "store": "x", "user": {"origin": [1]}}
+    one, two, three = (tmp_path / name for name in "123")
+    with Store(one) as store, Store(two, key=KEY) as other, Store(three) as third:
+        for each, name in ((store, "a"), (third, "b")):
+            with each.writer(name) as writer:
+                writer.commit({**described, "of": name}, writer.add(b"the same"))
+        store.sync(other)
+        other.sync(third)
+        for each in (store, other, third):
+            assert each.reader("a").metadata == {**described, "of": "a"}
+        with third.writer("d") as writer, pytest.raises(InvalidArgument, match="thinwire:origin"):
+            writer.commit({"thinwire:origin": 1}, writer.add(b"d"))
+
+
+def test_equal_content_that_is_described_otherwise_is_a_conflict(tmp_path: Path) -> None:
+    with Store(tmp_path / "one") as one, Store(tmp_path / "other") as other:
+        for store, origin in ((one, "one"), (other, "other")):
+            with store.writer("a") as writer:
+                writer.commit({"origin": origin}, writer.add(b"the same"))
+        assert one.sync(other).conflicts == ["a@1"]
+
+
+def test_nothing_is_sent_for_a_version_that_cannot_be_made(tmp_path: Path) -> None:
+    backend = FaultyBackend()
+    with Store(tmp_path / "one") as store, Store(backend, key=KEY) as other:
+        for seed in range(2):
+            store.put("a", random_bytes(100_000, seed))
+        store.sync(other)
+        other.delete("a@1")
+        other.gc()
+        before = backend.paths("packs")
+        done = store.sync(other)
+        assert (done.sent, done.conflicts) == (0, ["a@1"])
+        assert backend.paths("packs") == before
+
+
+def test_a_version_that_is_deleted_there_while_it_is_compared_is_a_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path / "one") as store, Store(tmp_path / "other") as other:
+        for seed in range(2):
+            store.put("a", random_bytes(1000, seed))
+        store.sync(other)
+        delete_before_it_is_read(other, "a@1", monkeypatch)
+        assert store.sync(other).conflicts == ["a@1"]
+
+
+def test_what_is_below_a_name_is_copied_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path / "one") as store, Store(tmp_path / "other") as other:
+        names = ["a", "a-b", "a/rank0", "a/rank1", "b"]
+
+        def save() -> None:
+            for name in reversed(names):
+                store.put(name, random_bytes(1000))
+
+        save()
+        copied: list[str] = []
+        real = other.writer
+
+        def while_another_saves(name: str) -> Writer:
+            if not copied:
+                save()
+            copied.append(name)
+            return real(name)
+
+        monkeypatch.setattr(other, "writer", while_another_saves)
+        store.sync(other)
+        assert copied == names[::-1]  # each at the version it had when it was listed
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_versions_of_other_keys_are_compared_by_their_content(tmp_path: Path, same: bool) -> None:
     ends = np.arange(1, 11) * 1000
@@ -91,15 +175,7 @@ def test_a_version_that_is_deleted_meanwhile_is_left_out(
     with Store(tmp_path / "one") as store, Store(tmp_path / "other") as other:
         for seed in range(3):
             store.put("a", random_bytes(1000, seed))
-        real = store.catalog.manifest
-
-        def after_a_collection(ref: Ref) -> Manifest:
-            if ref.version == 2:
-                store.delete("a@2")
-                store.gc()
-            return real(ref)
-
-        monkeypatch.setattr(store.catalog, "manifest", after_a_collection)
+        delete_before_it_is_read(store, "a@2", monkeypatch)
         assert store.sync(other).versions == 2
         assert [ref.version for ref in other.versions("a")] == [1, 3]
         assert other.verify()
@@ -120,6 +196,33 @@ def test_a_version_that_another_copy_made_meanwhile_is_no_conflict(
         monkeypatch.setattr(other, "writer", after_another_copy)
         done = store.sync(other)
         assert (done.versions, done.conflicts) == (0, [])
+
+
+def test_a_version_that_another_copy_is_about_to_commit_is_no_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path / "one") as store, Store(tmp_path / "other") as other:
+        data = random_bytes(100_000)
+        store.put("a", data)
+        real = other.writer
+        begun: list[Writer] = []
+
+        def after_another_copy_has_come_to_its_commit(name: str) -> Writer:
+            mine, another = real(name), real(name)
+            begun.append(another)
+            made = store.catalog.manifest(store.refs.resolve(name))
+            assert np.array_equal(another.add(data)["id"], made.chunks["id"])
+            another.flush()
+            write = functools.partial(other.catalog.write_manifest, made, name)
+            other.refs.publish(name, another._lease, write, version=1)
+            return mine
+
+        monkeypatch.setattr(other, "writer", after_another_copy_has_come_to_its_commit)
+        done = store.sync(other)
+        assert (done.versions, done.conflicts) == (1, [])
+        begun[0]._lease.commit()  # as if nothing had happened
+        assert other.get("a") == data
+        assert other.verify()
 
 
 def test_what_sync_opens_it_closes(tmp_path: Path) -> None:

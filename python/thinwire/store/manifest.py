@@ -23,14 +23,20 @@ _MAGIC = b"TWMF"
 _PURPOSE = "thinwire manifest"
 _ZSTD_LEVEL = 3
 _MOST_BYTES = 4 << 30  # of a manifest before compression: chunks of some 7 TB
+_ORIGIN = "thinwire:origin"  # the key, among those of the metadata, under which a manifest's `origin` lies
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`metadata` is JSON; `chunks` has dtype CHUNK: the id and size in bytes of each chunk."""
+    """`metadata` is JSON; `chunks` has dtype CHUNK: the id and size in bytes of each chunk.
+
+    `origin` is set where `sync` copied the version from a store of another key: that store, and its manifest
+    there. What it is made of has other ids here; by this it is known again without being read.
+    """
 
     metadata: Mapping[str, Any]
     chunks: Chunks
+    origin: Mapping[str, str] | None = None
 
     @property
     def size(self) -> int:
@@ -46,7 +52,7 @@ def path_of(manifest_id: str) -> str:
 def encode(manifest: Manifest, keys: Keys, name: str, version: int) -> tuple[str, bytes]:
     """The id (64 hex digits) and the bytes. Encrypted, they open only as this version of this name.
 
-    Raises InvalidArgument for metadata that is not JSON, and above 4 GiB.
+    Raises InvalidArgument for metadata that is not JSON or has a key of the manifest's own, and above 4 GiB.
     """
     plain = _to_bytes(manifest)
     if len(plain) > _MOST_BYTES:
@@ -97,8 +103,13 @@ def _decompress(body: bytes, size: int, what: str) -> bytes:
 
 
 def _to_bytes(manifest: Manifest) -> bytes:
+    if _ORIGIN in manifest.metadata:
+        raise InvalidArgument(f"metadata has the key {_ORIGIN!r}, which is the store's own; take another")
+    described = dict(manifest.metadata)
+    if manifest.origin is not None:
+        described[_ORIGIN] = dict(manifest.origin)
     try:
-        text = json.dumps(dict(manifest.metadata), allow_nan=False, separators=(",", ":")).encode()
+        text = json.dumps(described, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError) as error:
         raise InvalidArgument(f"metadata is not JSON: {error}") from None
     count = struct.pack("<Q", len(manifest.chunks))
@@ -112,6 +123,7 @@ def _from_bytes(plain: bytes, what: str) -> Manifest:
         (count,) = struct.unpack_from("<Q", plain, 4 + length)
         if len(plain) != 12 + length + count * CHUNK.itemsize or not isinstance(metadata, dict):
             raise ValueError("its parts do not add up")
-        return Manifest(metadata, np.frombuffer(plain, CHUNK, count, 12 + length))
+        origin = metadata.pop(_ORIGIN, None)
+        return Manifest(metadata, np.frombuffer(plain, CHUNK, count, 12 + length), origin)
     except (struct.error, ValueError) as error:
         raise CorruptChunk(f"{what} cannot be read: {error}") from None

@@ -137,6 +137,10 @@ class Refs:
                         f"{name}@{number} was just made by another writer; look at it first"
                     ) from None
 
+    def check_free(self, name: str, version: int) -> None:
+        """Raise the Conflict that `publish` would, were it to take that very number now."""
+        self._next_attempt(name, version, self._numbers_of(name))
+
     def replace(self, ref: Ref, lease: Lease, write_manifest: Callable[[int], str]) -> Ref:
         """Give a version another manifest, its own being lost. Only one process may repair at a time.
 
@@ -149,11 +153,16 @@ class Refs:
         return made
 
     def delete(self, name: str, *versions: int) -> None:
-        """Delete versions. Their numbers stay taken. Raises NotFound."""
+        """Delete those of these versions that there are. Their numbers stay taken.
+
+        Raises NotFound where there is none of them.
+        """
         numbers = self._numbers_of(check_name(name))
-        for version in versions:
-            if not numbers.has(version):
-                raise NotFound(f"there is no {name}@{version} in the store")
+        there = [version for version in versions if numbers.has(version)]
+        if not there:
+            gone = ", ".join(f"{name}@{version}" for version in versions)
+            raise NotFound(f"there is no {gone} in the store")
+        for version in there:
             with contextlib.suppress(Conflict):  # by another, at the same moment
                 self._backend.create(path_of(name, version) + _DELETED, [b""])
 

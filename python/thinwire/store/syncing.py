@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
     from thinwire.store.store import Store
 
 FLUSH_BYTES = 256 << 20  # what a cut-off copy has to send again, at most
-ORIGIN = "origin"
-"""In the metadata of a version that came from a store of another key: that store, and its manifest there.
-
-What it is made of has other ids here; by this it is known again without being read.
-"""
 
 
 @dataclass
@@ -56,9 +50,12 @@ class _Sync:
         self._share_ids = source.catalog.keys.id_key == self._id_key  # equal chunks have equal ids in both
 
     def run(self) -> SyncReport:
-        for name in sorted(self._source.refs.names("")):
+        # A name is listed before those below it, and copied after them: at no time is there a checkpoint
+        # without its ranks' parts, however this is cut off and whatever is saved meanwhile.
+        wanted = {name: self._source.refs.versions(name) for name in sorted(self._source.refs.names(""))}
+        for name in reversed(wanted):
             there = {ref.version: ref for ref in self._target.refs.versions(name)}
-            for ref in self._source.refs.versions(name):
+            for ref in wanted[name]:
                 try:
                     self._take(ref, there.get(ref.version))
                 except StoreError:
@@ -73,22 +70,21 @@ class _Sync:
         if theirs is not None:
             if not self._is_same(ref, made, theirs):
                 self._report.conflicts.append(_label(ref))
-        elif self._finish(ref, made):
-            self._report.versions += 1
-            self._report.already_there += made.size
-        else:
-            self._copy(ref, made)
+        elif not self._finish(ref, made) and self._source.refs.is_living(ref):
+            try:
+                self._target.refs.check_free(ref.name, ref.version)  # lest all of it is sent in vain
+                self._copy(ref, made)
+            except Conflict:
+                if not self._finish(ref, made) and not self._was_made_meanwhile(ref, made):
+                    self._report.conflicts.append(_label(ref))
 
     def _copy(self, ref: Ref, made: Manifest) -> None:
         with self._target.writer(ref.name) as writer:
             writer.meter = self._meter
             chunks = self._send(writer, ref, made)
-            try:
-                writer.commit(self._described(ref, made), chunks, version=ref.version)
-                self._report.versions += 1
-            except Conflict:
-                if not self._was_made_meanwhile(ref, made):
-                    self._report.conflicts.append(_label(ref))
+            origin = made.origin if self._share_ids else _origin(self._source, ref)
+            writer.commit(made.metadata, chunks, version=ref.version, origin=origin)
+            self._report.versions += 1
 
     def _was_made_meanwhile(self, ref: Ref, made: Manifest) -> bool:
         """Whether another copy was faster; else the number was taken there, or deleted."""
@@ -99,17 +95,35 @@ class _Sync:
         return self._is_same(ref, made, theirs)
 
     def _finish(self, ref: Ref, made: Manifest) -> bool:
-        """Commit what a copy that was cut off had done all but that for; whether it counts now.
+        """Commit what another copy, cut off or not, has done all but that for; whether it counts.
 
         Its version is written last, so nothing is missing, and whoever else commits it, does that once.
         """
         begun = self._target.refs.pending(ref.name, ref.version)
-        if begun is None or not self._is_copy(ref, made, begun, self._target.catalog.manifest(begun)):
+        if begun is None:
             return False
-        return end_lease(self._target.backend, begun.lease, COMMITTED) == COMMITTED
+        found = self._manifest_there(begun)
+        if found is None or not self._is_copy(ref, made, begun, found):
+            return False
+        if end_lease(self._target.backend, begun.lease, COMMITTED) != COMMITTED:
+            return False
+        self._report.versions += 1
+        self._report.already_there += made.size
+        return True
+
+    def _manifest_there(self, theirs: Ref) -> Manifest | None:
+        """A manifest of the target's; None where its version was deleted meanwhile, and collected."""
+        try:
+            return self._target.catalog.manifest(theirs)
+        except StoreError:
+            if self._target.refs.is_living(theirs):
+                raise
+            return None
 
     def _is_same(self, ref: Ref, made: Manifest, theirs: Ref) -> bool:
-        found = self._target.catalog.manifest(theirs)
+        found = self._manifest_there(theirs)
+        if found is None:
+            return False
         if self._is_copy(ref, made, theirs, found):
             return True
         return not self._share_ids and _alike(made, found) and self._has_content(ref, made, found)
@@ -120,8 +134,8 @@ class _Sync:
             return False
         if self._share_ids:
             return np.array_equal(made.chunks["id"], found.chunks["id"])
-        came_from_here = found.metadata.get(ORIGIN) == _origin(self._source, ref)
-        return came_from_here or made.metadata.get(ORIGIN) == _origin(self._target, theirs)
+        came_from_here = found.origin == _origin(self._source, ref)
+        return came_from_here or made.origin == _origin(self._target, theirs)
 
     def _has_content(self, ref: Ref, made: Manifest, theirs: Manifest) -> bool:
         """Whether the chunks, which are of the same sizes, hold the same bytes. Reads all of them."""
@@ -132,9 +146,6 @@ class _Sync:
             if not np.array_equal(ids, theirs.chunks["id"][rows]):
                 return False
         return True
-
-    def _described(self, ref: Ref, made: Manifest) -> Mapping[str, Any]:
-        return made.metadata if self._share_ids else {**made.metadata, ORIGIN: _origin(self._source, ref)}
 
     def _send(self, writer: Writer, ref: Ref, made: Manifest) -> Chunks:
         """Add the chunks that the other side lacks; the chunks as it calls them."""
@@ -175,9 +186,4 @@ def _origin(store: Store, ref: Ref) -> dict[str, str]:
 
 def _alike(one: Manifest, other: Manifest) -> bool:
     """Whether two versions may be the same, by all but their content."""
-    same = _but_origin(one.metadata) == _but_origin(other.metadata)
-    return same and np.array_equal(one.chunks["size"], other.chunks["size"])
-
-
-def _but_origin(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metadata.items() if name != ORIGIN}
+    return one.metadata == other.metadata and np.array_equal(one.chunks["size"], other.chunks["size"])

@@ -87,13 +87,21 @@ class Writer:
         with self._whole():
             self._catalog.publish(indexes.segment_of(self._packer.drain()))
 
-    def commit(self, metadata: Mapping[str, Any], chunks: Chunks, *, version: int | None = None) -> Ref:
+    def commit(
+        self,
+        metadata: Mapping[str, Any],
+        chunks: Chunks,
+        *,
+        version: int | None = None,
+        origin: Mapping[str, str] | None = None,
+    ) -> Ref:
         """Make these chunks, in this order, a new version of the name. Durable when it returns.
 
-        Raises Conflict where `expect` was given and is not the newest version any more, or `version` (which
-        asks for that very number) cannot be had; StoreError where a collector took this writer for dead.
+        `metadata` is JSON. `origin` is for `sync`: see `Manifest`. Raises Conflict where `expect` was given
+        and is not the newest version any more, or `version` (which asks for that very number) cannot be had;
+        StoreError where a collector took this writer for dead.
         """
-        made = Manifest(metadata, np.ascontiguousarray(chunks, CHUNK))
+        made = Manifest(metadata, np.ascontiguousarray(chunks, CHUNK), origin)
         self._check_chunks(made.chunks)
         self.flush()
         with self._whole():
