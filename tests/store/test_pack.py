@@ -100,6 +100,19 @@ def test_a_walk_goes_on_behind_damage() -> None:
     assert found.damage
 
 
+@pytest.mark.parametrize("kept", [300, 1000, 10_000])  # of the inner pack's 20,000 bytes
+def test_a_walk_behind_damage_loses_nothing_to_what_is_inside_a_payload(kept: int) -> None:
+    rng = np.random.default_rng(1)
+    _, inner = make_pack(Plain(), [rng.bytes(100), rng.bytes(20_000)])
+    chunks = [rng.bytes(640) + inner[:kept], *(rng.bytes(n) for n in (1000, 7, 5000))]
+    made, data = make_pack(Plain(), chunks)
+    changed = bytearray(data)
+    changed[made.records[0].offset - 1] ^= 1
+    found = pack.scan(made.id, memoryview(changed))
+    assert found.damage
+    assert set(made.records[1:]) <= set(found.records)
+
+
 def test_records_may_not_change_places_in_an_encrypted_pack() -> None:
     keys = create_keys("store", b"0123456789abcdef", None)[1]
     made, data = make_pack(keys, [b"a" * 100, b"b" * 100])

@@ -36,6 +36,18 @@ def test_bytes_come_back(store: Store, size: int) -> None:
         assert out == data
 
 
+def test_a_store_of_another_key_is_no_replica(store: Store, tmp_path: Path) -> None:
+    with Store(tmp_path / "other", key=b"1" * 16) as other:
+        store.put("a", b"x")
+        store.sync(other)
+        with pytest.raises(InvalidArgument, match=r"other.*another key"):
+            again(store, replicas=[other])
+    copy = tmp_path / "copy"
+    store.sync(copy)
+    with again(store) as same, again(store, replicas=[same, copy]) as helped:
+        assert helped.get("a") == b"x"
+
+
 def test_arrays_and_streams_come_back(store: Store, tmp_path: Path) -> None:
     array = np.random.default_rng(1).normal(size=(300, 500)).astype(np.float32)
     store.put("array", array)

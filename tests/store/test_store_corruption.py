@@ -205,6 +205,26 @@ def test_a_damaged_pack_that_no_index_names_is_read_once(world: World) -> None:
         assert backend.reads.count(orphan) == 1
 
 
+def test_a_pack_that_could_not_be_read_for_a_while_is_read_again(world: World) -> None:
+    backend = world.sound.copy()
+    for path in world.sound.paths("index"):
+        del backend.objects[path]
+    disturbed = True
+
+    def disturb(operation: str, path: str) -> None:
+        if disturbed and operation == "read" and path.startswith("packs/"):
+            raise StoreError(f"reading {path}: the connection was reset")
+
+    backend.before = disturb
+    with world.open(backend) as store:
+        with pytest.raises(StoreError, match="connection was reset") as caught:
+            store.get("a")
+        assert not isinstance(caught.value, (NotFound, CorruptChunk))
+        assert "connection was reset" in str(store.verify().damage[0])
+        disturbed = False
+        assert all(readable(store).values())
+
+
 def test_an_index_that_is_gone_is_made_again(world: World) -> None:
     backend = world.sound.copy()
     for path in world.sound.paths("index"):

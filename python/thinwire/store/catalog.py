@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,13 @@ _CIPHERS = 256
 _Decoded = TypeVar("_Decoded")
 
 
+class Orphans(NamedTuple):
+    """Packs that no segment names: the sound ones, and why one of the others could not be read, if so."""
+
+    sound: Index
+    unread: StoreError | None
+
+
 class Catalog:
     """Shared by the readers and writers of one open store. Safe for several threads."""
 
@@ -34,7 +41,8 @@ class Catalog:
         """Index segments that could not be read, by path."""
         self.index = Index()
         self.segments: dict[str, Segment] = {}
-        self._orphans: dict[bytes, Segment | None] = {}
+        self._scanned: dict[bytes, Segment | None] = {}  # packs that no segment names; None: it is damaged
+        self._orphans: tuple[Index, Orphans] | None = None  # those beside this index
         self._lock = threading.Lock()
         self._cipher = lru_cache(_CIPHERS)(lambda salt: keys.cipher(salt, pack.PURPOSE))
 
@@ -92,27 +100,43 @@ class Catalog:
         """Drop a damaged object from the cache; whether there was one, so that reading again makes sense."""
         return isinstance(self.backend, CachedBackend) and self.backend.evict(path)
 
-    def orphans(self) -> Index:
-        """The sound packs that no segment names. Writers that died, and power cuts, leave such.
+    def orphans(self) -> Orphans:
+        """The packs that no segment names. Writers that died, and power cuts, leave such.
 
-        Reads all of them, once: also those that turn out to be damaged.
+        Reads all of them, once, also those that turn out to be damaged, and looks for others when the index
+        has changed. What cannot be read is tried again.
         """
         with self._lock:
-            unnamed = present_packs(self.backend).keys() - self.index.row_of.keys()
-            self._orphans = {
-                name: self._orphans[name] if name in self._orphans else self._scan(name) for name in unnamed
-            }
-            return Index(segment for segment in self._orphans.values() if segment)
+            if self._orphans is None or self._orphans[0] is not self.index or self._orphans[1].unread:
+                self._orphans = self.index, self._find_orphans()
+            return self._orphans[1]
+
+    def _find_orphans(self) -> Orphans:
+        known, self._scanned = self._scanned, {}
+        unread = None
+        for name in present_packs(self.backend).keys() - self.index.row_of.keys():
+            try:
+                self._scanned[name] = known[name] if name in known else self._scan(name)
+            except NotFound:  # a collector was faster
+                continue
+            except StoreError as error:
+                unread = error
+        return Orphans(Index(segment for segment in self._scanned.values() if segment), unread)
 
     def _scan(self, pack_id: bytes) -> Segment | None:
+        """What a pack says of itself; None where it is damaged. Raises StoreError where it cannot be read."""
+        path = pack.path_of(pack_id)
+
+        def decode(data: bytes) -> Segment:
+            found = pack.scan(pack_id, memoryview(data))
+            if found.damage:
+                raise CorruptChunk(f"{path} is damaged")
+            return indexes.segment_of([PackRow(pack_id, found.salt, len(data), found.records)])
+
         try:
-            data = memoryview(self.backend.read(pack.path_of(pack_id)))
-        except StoreError:
+            return self._decoded(path, decode)
+        except CorruptChunk:
             return None
-        found = pack.scan(pack_id, data)
-        if found.damage:
-            return None
-        return indexes.segment_of([PackRow(pack_id, found.salt, len(data), found.records)])
 
     def write_manifest(self, made: Manifest, name: str, version: int) -> str:
         """Make a manifest durable, for this version of this name alone; its id."""

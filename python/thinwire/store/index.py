@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,6 +185,18 @@ class Index:
         fits = (self.entries["id"][begin:end] == _u8(chunk)).all(axis=1)
         found: Positions = np.flatnonzero(fits) + begin
         return found
+
+    def of_pack(self, row: int) -> Positions:
+        """The entries of the pack in this row, by where they lie in it."""
+        order, begins = self._by_pack
+        found: Positions = order[begins[row] : begins[row + 1]]
+        return found
+
+    @cached_property
+    def _by_pack(self) -> tuple[Positions, Positions]:
+        """All entries, pack by pack, and where each pack's begin."""
+        order = np.lexsort((self.entries["offset"], self.entries["pack"]))
+        return order, np.searchsorted(self.entries["pack"][order], np.arange(len(self.packs) + 1))
 
     def segment(self, keep: Mask) -> Segment:
         """One segment of the packs that are flagged."""

@@ -230,12 +230,10 @@ def check_packs(
     """Check the packs of the index as last read, several at a time."""
     index = store.catalog.index
     sizes = {entry.path: entry.size for one in holdings for entry in one.packs}
-    by_pack = np.argsort(index.entries["pack"], kind="stable")
-    parts = np.split(by_pack, np.searchsorted(index.entries["pack"][by_pack], np.arange(1, len(index.packs))))
     check = _check_deep if deep else _check_size
 
     def work(row: int) -> CheckedPack:
-        return check(store, row, parts[row], sizes)
+        return check(store, row, index.of_pack(row), sizes)
 
     for size, one in zip(
         index.packs["size"], store.workers.coders.map(work, range(len(index.packs))), strict=True
@@ -293,9 +291,7 @@ def _unreadable(store: Store, counted: Census, sound: Any) -> dict[bytes, str]:
 
 def _holds_any(index: Index, name: bytes, lost: Mapping[bytes, str]) -> bool:
     """Whether one of these chunks is in a pack, as the index has it."""
-    return any(
-        bytes(chunk) in lost for chunk in index.entries["id"][index.entries["pack"] == index.row_of[name]]
-    )
+    return any(chunk.tobytes() in lost for chunk in index.entries["id"][index.of_pack(index.row_of[name])])
 
 
 def chunk_damage(store: Store, counted: Census, lost: dict[bytes, str]) -> list[Damage]:

@@ -179,15 +179,27 @@ def _headers_at(data: memoryview) -> Iterator[bytes]:
 
 
 def walk(data: memoryview) -> Iterator[Record]:
-    """The records of a pack whose headers are sound, in order."""
-    at = HEADER_BYTES
+    """The records of a pack whose headers are sound, in order.
+
+    Behind damage also what looks like one inside a payload, which may hold another pack, or a part of one.
+    """
+    at, damaged = HEADER_BYTES, False
     while at + RECORD_BYTES <= len(data):
-        record = _parse(data[at : at + RECORD_BYTES], at + RECORD_BYTES)
+        record = _record_at(data, at)
         if record is None:
-            at = _next_magic(data, at + ALIGNMENT)
+            at, damaged = _next_magic(data, at + ALIGNMENT), True
+            continue
+        yield record
+        end = record.offset + record.stored + -record.stored % ALIGNMENT
+        if damaged and end != len(data) and _record_at(data, end) is None:
+            at = _next_magic(data, at + ALIGNMENT)  # it may end beyond the payload that it is in
         else:
-            yield record
-            at = record.offset + record.stored + -record.stored % ALIGNMENT
+            at = end
+
+
+def _record_at(data: memoryview, at: int) -> Record | None:
+    header = data[at : at + RECORD_BYTES]
+    return _parse(header, at + RECORD_BYTES) if len(header) == RECORD_BYTES else None
 
 
 def _next_magic(data: memoryview, at: int) -> int:

@@ -196,7 +196,8 @@ class Fetcher:
         indexes = [self._catalog.index, self._catalog.refresh()]
         away: StoreError | None = None
         try:
-            indexes.append(self._catalog.orphans())
+            orphans, away = self._catalog.orphans()
+            indexes.append(orphans)
         except StoreError as error:  # a place that has packs is missing
             away = error
         found = {}
@@ -240,7 +241,10 @@ class Fetcher:
         fresh = self._catalog.refresh()
         if fresh is not known:
             yield from fresh.each_place(chunk)
-        yield from self._catalog.orphans().each_place(chunk)
+        orphans, unread = self._catalog.orphans()
+        yield from orphans.each_place(chunk)
+        if unread is not None:  # it may be there
+            raise unread
 
     def decode(self, salt: bytes, record: pack.Record, payload: memoryview) -> memoryview:
         """The chunk of one record, verified. Raises CorruptChunk."""

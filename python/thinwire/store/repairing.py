@@ -92,10 +92,7 @@ def _known_records(index: Index, pack_id: bytes) -> list[Record]:
     """The records of a pack, as the index has them, by where they lie."""
     if (row := index.row_of.get(pack_id)) is None:
         return []
-    positions = (index.entries["pack"] == row).nonzero()[0]
-    return sorted(
-        (index.record(int(position))[1] for position in positions), key=lambda record: record.offset
-    )
+    return [index.record(position)[1] for position in index.of_pack(row).tolist()]
 
 
 class _Spans:

@@ -40,16 +40,16 @@ class Store:
     """Open a store, or create it where `create` is true and there is none.
 
     `url` is a path, an fsspec URL or a backend. `key` (16 random bytes or more) or `passphrase` encrypts a
-    new store and opens an encrypted one. `threads` code and hash (default: all cores). `replicas` are stores,
-    or urls of copies that `sync` made: a chunk that is damaged here is read from there. `cache` is a folder
-    of its own on a fast disk, for what was lately read from, or written to, a slow place; at most
-    `cache_limit` bytes, or "50GiB". It may be emptied at any time.
+    new store and opens an encrypted one. `threads` code and hash (default: all cores). `replicas` are stores
+    of the same key, or urls of copies that `sync` made: a chunk that is damaged here is read from there.
+    `cache` is a folder of its own on a fast disk, for what was lately read from, or written to, a slow place;
+    at most `cache_limit` bytes, or "50GiB". It may be emptied at any time.
 
     `locations` are further places for packs, which the store remembers: they are only needed once, or where
     one has moved or has a backend with options. With `create` those that are new are added, as by
     `add_location`.
 
-    Safe for several threads and processes. Raises WrongKey, FormatVersion, NotFound.
+    Safe for several threads and processes. Raises WrongKey, FormatVersion, NotFound, InvalidArgument.
     """
 
     def __init__(
@@ -76,9 +76,7 @@ class Store:
             limit = None if cache_limit is None else parse_size(cache_limit, "cache_limit")
             self.catalog = Catalog(CachedBackend(self.backend, Path(cache), limit), keys)
         for replica in replicas:
-            self.replicas.append(
-                replica if isinstance(replica, Store) else self.replica_at(replica, create=False)
-            )
+            self.replicas.append(self._replica(replica))
         self.fetcher = self._fetcher()
 
     def _begin(self, backend: Backend, config: dict[str, Any], keys: Keys, threads: int | None) -> None:
@@ -100,6 +98,16 @@ class Store:
         made.catalog = Catalog(self.backend, self.catalog.keys)
         made.fetcher = made._fetcher()
         return made
+
+    def _replica(self, given: Store | str | os.PathLike[str] | Backend) -> Store:
+        if not isinstance(given, Store):
+            return self.replica_at(given, create=False)
+        if given.catalog.keys.id_key != self.catalog.keys.id_key:
+            raise InvalidArgument(
+                f"replicas has {given.backend.home}, a store of another key, whose chunks have other ids; "
+                "pass a copy that sync made at an url"
+            )
+        return given
 
     def replica_at(self, url: str | os.PathLike[str] | Backend, *, create: bool = True) -> Store:
         """Open a copy of this store, with the same key; `create`: an empty one where there is none.
