@@ -271,12 +271,15 @@ def test_input_that_changes_meanwhile_is_an_error(tmp_path: Path, kind: str) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
-def test_a_file_that_gets_more_lines_between_the_passes_is_an_error(tmp_path: Path) -> None:
-    paths = write(tmp_path / "in", {"x": b"a" * 100_000, "y": b"b\n"})
+@pytest.mark.parametrize(("before", "after"), [(b"a", b"\n"), (b"\n", b"a")], ids=["more", "fewer"])
+def test_a_file_that_has_other_lines_in_the_second_pass_is_an_error(
+    tmp_path: Path, before: bytes, after: bytes
+) -> None:
+    paths = write(tmp_path / "in", {"x": before * 100_000, "y": b"b\n"})
     stamp = paths[0].stat()
 
     def rewrite(done: int, total: int | None) -> None:
-        paths[0].write_bytes(b"\n" * 100_000)
+        paths[0].write_bytes(after * 100_000)
         os.utime(paths[0], ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
 
     with pytest.raises(InvalidArgument, match="changed while it was read"):

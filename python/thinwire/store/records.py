@@ -229,6 +229,8 @@ class _LineJob(_Job):
                     raise shard.changed()
                 file.write(lines.without(dropped.between(first, first + len(lines.ends))))
                 first += len(lines.ends)
+        if count:
+            raise shard.changed()
 
 
 class _FileJob(_Job):
