@@ -98,6 +98,18 @@ def test_on_a_full_disk_what_is_all_garbage_goes(world: World) -> None:
     assert world.violation is None
 
 
+def test_on_a_full_disk_what_another_condemned_stays_while_it_is_needed(world: World) -> None:
+    world.write(world.store, "a", [1, 2])
+    leases.condemn(world.store, "another", leases.present_packs(world.store))
+    world.write(world.store, "b", [3])
+    world.refs.delete("b", 1)
+    done = gc(world, FullDisk(world.store))
+    assert (done.packs, done.rewritten) == (1, 0)
+    assert packs(world) == [[1, 2]]
+    world.check()
+    assert world.violation is None
+
+
 def test_packs_that_are_given_up_are_rewritten_whatever_they_hold(world: World) -> None:
     world.write(world.store, "a", [1, 2])
     before = leases.present_packs(world.store).keys()

@@ -20,7 +20,7 @@ PROBES = "probes/"
 """Short-lived objects that tell a store's clock, or what its filesystem can do."""
 
 _PART = re.compile(r"[A-Za-z0-9._-]+")
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -93,7 +93,7 @@ def failure(error: OSError, doing: str, path: str) -> StoreError:
     """The StoreError that says what an operating system's error means for an object."""
     if error.errno == errno.ENOENT:
         return NotFound(f"{doing} {path}: there is no such object")
-    if error.errno in NO_SPACE:
+    if is_no_space(error):
         advice = "no space is left; free some and do it again, nothing half-written is visible"
     elif error.errno in _NO_PERMISSION:
         advice = f"{error.strerror}; give this user the right to do that, or open the store elsewhere"
@@ -102,6 +102,11 @@ def failure(error: OSError, doing: str, path: str) -> StoreError:
     made = StoreError(f"{doing} {path}: {advice}")
     made.errno = error.errno
     return made
+
+
+def is_no_space(error: BaseException | None) -> bool:
+    """Whether an error says that no space is left. What failed so did not happen."""
+    return isinstance(error, OSError) and error.errno in _NO_SPACE
 
 
 def conflict(path: str) -> Conflict:

@@ -46,12 +46,11 @@ class Contents:
         store = self._store
         index = store.catalog.sound_index()
         packer = Packer(store.backend, store.catalog.keys, store.workers, DEFAULT_LEVEL, heartbeat)
-        try:
+        with packer:
             for chunk, data in store.fetcher.sound(index.sized(chunks)):
                 packer.put(chunk, data, None)
-            store.catalog.publish(indexes.segment_of(packer.drain()))
-        finally:
-            packer.cancel()
+            with packer.drained() as rows:
+                store.catalog.publish(indexes.segment_of(rows))
 
     def forget(self, packs: AbstractSet[bytes]) -> None:
         """Publish the index without these packs, then delete the segments that named them.

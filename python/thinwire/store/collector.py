@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from thinwire.errors import Conflict, NotFound, StoreError
 from thinwire.store import leases
-from thinwire.store.backend import NO_SPACE, Backend, Entry
+from thinwire.store.backend import Backend, Entry, is_no_space
 from thinwire.store.leases import Lease, OpenLease
 from thinwire.store.refs import Ref, Refs
 from thinwire.store.survey import Census, Ids, Plan, Survey, union
@@ -153,15 +153,12 @@ class _Collection:
         look = self._look()
         unused, dead = manifests - look.manifests, look.dead
         plan = look.survey.plan(live_share, given_up)
-        try:
-            self._rewrite(plan)
-        except StoreError as error:
-            if error.errno not in NO_SPACE or given_up:
-                raise
+        if not self._rewrite(plan, must=bool(given_up)):
             _log.warning("no space to copy from packs that are mostly garbage: only what is all garbage goes")
             look = self._look()
             plan = look.survey.plan(live_share=0)
-            self._rewrite(plan)  # only what lies in packs of other collectors
+            if not self._rewrite(plan):  # only what lies in packs of other collectors
+                plan = plan._replace(chunks=plan.chunks[:0])  # their packs stay as long as they are needed
         if not (plan.packs or unused or dead):
             self._clear_up(look)
             return Collected(missing=look.survey.missing)
@@ -193,9 +190,16 @@ class _Collection:
             missing=look.survey.missing,
         )
 
-    def _rewrite(self, plan: Plan) -> None:
-        if len(plan.chunks):
-            self._contents.rewrite(plan.chunks, plan.sources, self._lease.heartbeat)
+    def _rewrite(self, plan: Plan, must: bool = False) -> bool:
+        """Copy what a plan wants copied; False where there is no space for that, an error if it `must` be."""
+        try:
+            if len(plan.chunks):
+                self._contents.rewrite(plan.chunks, plan.sources, self._lease.heartbeat)
+            return True
+        except StoreError as error:
+            if must or not is_no_space(error):
+                raise
+            return False
 
     def _manifests(self) -> set[str]:
         return {entry.path.removeprefix(MANIFESTS) for entry in self._backend.list(MANIFESTS)}
@@ -242,10 +246,21 @@ class _Collection:
                 return [lease.owner for lease in left]
 
     def _delete_packs(self, packs: AbstractSet[bytes], look: _Look) -> None:
-        if packs:
-            self._contents.forget(packs)
+        forgotten = not packs or self._forget(packs)
         for pack in sorted(packs):
             self._delete(look.present[pack].path)
+        if not forgotten:  # an index may name packs that are gone, and now there is space
+            self._contents.forget(packs)
+
+    def _forget(self, packs: AbstractSet[bytes]) -> bool:
+        """Whether there is space for an index without these packs."""
+        try:
+            self._contents.forget(packs)
+            return True
+        except StoreError as error:
+            if not is_no_space(error):
+                raise
+            return False
 
     def _delete(self, path: str) -> None:
         self._lease.heartbeat()
@@ -295,7 +310,11 @@ def _remove_heartbeats(backend: Backend, ended: AbstractSet[str]) -> None:
 
 def _leave(backend: Backend, lease: Lease) -> None:
     """End a collector's lease without a trace: nothing was published under it."""
-    with contextlib.suppress(StoreError):  # the next collector takes it away
-        lease.abandon()
-        _remove_heartbeats(backend, {lease.id})
-        backend.delete(leases.ENDS + lease.id)
+    steps: list[Callable[[], None]] = [
+        lease.abandon,  # on a full disk this fails: then the heartbeats go without it
+        lambda: _remove_heartbeats(backend, {lease.id}),
+        lambda: backend.delete(leases.ENDS + lease.id),
+    ]
+    for step in steps:
+        with contextlib.suppress(StoreError):  # the next collector takes away what is left
+            step()

@@ -13,7 +13,7 @@ from typing import Any
 
 from thinwire._durable import TEMPORARY, CannotTakeName, take_name
 from thinwire.errors import NotFound, StoreError
-from thinwire.store.backend import NO_SPACE, Buffer, Entry, check_path, conflict, cut_off, failure
+from thinwire.store.backend import Buffer, Entry, check_path, conflict, cut_off, failure, is_no_space
 
 _MOST_PARTS = 1024  # Linux: IOV_MAX
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
@@ -150,7 +150,7 @@ def _written(folder: Path, parts: Sequence[Buffer]) -> Path:
             return temporary
         except _SyncFailed as error:
             temporary.unlink(missing_ok=True)
-            if last or error.errno in NO_SPACE:
+            if last or is_no_space(error):
                 raise
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
+from types import TracebackType
 
+from thinwire.errors import StoreError
 from thinwire.store import coding, pack
-from thinwire.store.backend import Backend
+from thinwire.store.backend import Backend, is_no_space
 from thinwire.store.index import PackRow
 from thinwire.store.pack import PackWriter, SealedRecord
 from thinwire.store.sealing import Keys
@@ -39,7 +42,10 @@ class Workers:
 class Packer:
     """Takes chunks, and makes durable packs of them.
 
-    `beat` is called now and then, on the caller's thread. Buffers stay as they are until `drain` returns.
+    `beat` is called now and then, on the caller's thread. Buffers stay as they are until `drained` begins.
+
+    A context manager: leaving it drops what was not written, and waits for what is being written. Where an
+    error says that no space is left, packs that were not published, and so are of no use, are deleted.
     """
 
     def __init__(
@@ -68,21 +74,31 @@ class Packer:
         self._group.append((chunk, data))
         self._group_bytes += len(data)
 
-    def drain(self) -> list[PackRow]:
-        """Wait until everything is durable; the packs since the last time."""
+    @contextlib.contextmanager
+    def drained(self) -> Iterator[list[PackRow]]:
+        """Wait until everything is durable; the packs since the last time, which the body publishes."""
         self._submit_group()
         self._submit_pack()
         self._settle(0)
-        rows, self._rows = self._rows, []
-        return rows
+        yield self._rows
+        self._rows = []
 
-    def cancel(self) -> None:
-        """Drop what was not written, and wait for what is being written."""
+    def __enter__(self) -> Packer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for coded, _ in self._waiting:
             coded.cancel()
         for written in self._packs:
-            written.cancel() or written.exception()
+            if not written.cancel() and written.exception() is None:
+                self._rows.append(written.result())
         self._packs.clear()
+        if is_no_space(error):
+            for row in self._rows:
+                with contextlib.suppress(StoreError):  # a collector finds it
+                    self._backend.delete(pack.path_of(row.id))
 
     def _begin_pack(self) -> None:
         self._pack = PackWriter(self._keys)

@@ -35,21 +35,25 @@ class Found(NamedTuple):
 
 def repair(store: Store, progress: Progress | None = None) -> Report:
     """Make the index again, write anew what can be had, and report what is lost. One repair at a time."""
-    with Lease.open(store.backend) as lease:
+    with Lease.open(store.backend) as lease, _packer(store, lease) as packer:
         store.catalog.refresh()
         old_segments = store.catalog.segment_paths()
-        packer = Packer(store.backend, store.catalog.keys, store.workers, DEFAULT_LEVEL, lease.heartbeat)
         rows, have = _keep_or_salvage(store, packer, _examine_all(store, lease, progress))
         counted = maintenance.census(store)
         found = list(_find_versions(store, counted.damage))
         _fetch_lost(store, packer, distinct([counted.chunks, *(made.chunks for _, made in found)]), have)
-        store.catalog.publish(indexes.segment_of(rows + packer.drain()))
+        with packer.drained() as written:
+            store.catalog.publish(indexes.segment_of(rows + written))
         for ref, made in found:  # last, as writers do: who sees a version may rely on its chunks
             store.refs.replace(ref, lease, partial(store.catalog.write_manifest, made, ref.name))
         lease.commit()
     for path in old_segments:
         store.backend.delete(path)
     return maintenance.verify(store, deep=False)
+
+
+def _packer(store: Store, lease: Lease) -> Packer:
+    return Packer(store.backend, store.catalog.keys, store.workers, DEFAULT_LEVEL, lease.heartbeat)
 
 
 def _examine_all(store: Store, lease: Lease, progress: Progress | None) -> list[Found]:

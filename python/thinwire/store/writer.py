@@ -84,8 +84,8 @@ class Writer:
 
     def flush(self) -> None:
         """Wait until all chunks so far are durable and in the index. What is cut off goes on from there."""
-        with self._whole():
-            self._catalog.publish(indexes.segment_of(self._packer.drain()))
+        with self._whole(), self._packer.drained() as rows:
+            self._catalog.publish(indexes.segment_of(rows))
 
     def commit(
         self,
@@ -121,7 +121,7 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._packer.cancel()
+        self._packer.__exit__(kind, error, trace)
         self._lease.__exit__(kind, error, trace)
 
     @contextlib.contextmanager
