@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,7 @@ TEMPORARY = ".tmp-"
 """How the names of files begin that are not finished."""
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
@@ -50,8 +52,8 @@ def take_name(temporary: Path, target: Path) -> None:
     try:
         os.link(temporary, target)
     except FileExistsError:
-        # A network filesystem may have lost the answer and asked again: two names mean that the link is ours.
-        if temporary.stat().st_nlink != 2:
+        # A network filesystem may have lost the answer and asked again: then the name is this very file's.
+        if not (target.exists() and target.samefile(temporary)):
             raise
     except OSError as error:
         if error.errno not in _NO_LINKS:
@@ -80,8 +82,12 @@ def sync_file(file: BinaryIO) -> None:
 
 def sync(path: Path) -> None:
     """Bring a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if not (is_folder and error.errno in _NO_FOLDER_SYNC):  # some filesystems have nothing to sync there
+            raise
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -14,7 +15,8 @@ import pytest
 
 import thinwire as tw
 from thinwire import _core
-from thinwire.data import RaggedBatch, RecordReader, ShardIndex, shards, write_shards
+from thinwire._durable import CannotTakeName
+from thinwire.data import RaggedBatch, RecordReader, ShardIndex, shard_writer, shards, write_shards
 from thinwire.errors import CorruptRecord, FormatVersion, InvalidArgument
 
 RECORDS = [b"one", b"", b"three"]
@@ -105,6 +107,50 @@ def test_a_name_that_is_taken_meanwhile_leaves_the_others_free(tmp_path: Path) -
     with pytest.raises(InvalidArgument, match=r"data-00002\.tws exists"):
         write_shards(records(), tmp_path, shard_bytes=300)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"another's"]
+
+
+def test_the_first_shard_takes_its_name_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[str] = []
+    real = shard_writer.take_name
+
+    def recorded(temporary: Path, path: Path) -> None:
+        named.append(path.name)
+        real(temporary, path)
+
+    monkeypatch.setattr(shard_writer, "take_name", recorded)
+    paths = write_shards((bytes(100) for _ in range(10)), tmp_path, shard_bytes=300)
+    assert named == [path.name for path in reversed(paths)]
+
+
+def test_shards_are_written_where_nothing_but_a_plain_rename_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(temporary: Path, path: Path) -> None:
+        raise CannotTakeName(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(shard_writer, "take_name", refuse)
+    records = [bytes([number]) * 100 for number in range(10)]
+    paths = write_shards(records, tmp_path, shard_bytes=300)
+    assert [bytes(record) for record in RecordReader(tmp_path)] == records
+    assert sorted(tmp_path.iterdir()) == paths
+    (tmp_path / "other-00002.tws").write_bytes(b"another's")
+    monkeypatch.setattr(Path, "glob", lambda *_: [])  # it came after the look
+    with pytest.raises(InvalidArgument, match=r"other-00002\.tws exists"):
+        write_shards(records, tmp_path, name="other", shard_bytes=300)
+    monkeypatch.undo()
+    assert sorted(tmp_path.glob("other*")) == [tmp_path / "other-00002.tws"]
+
+
+def test_names_that_do_not_get_to_the_disk_are_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(shard_writer, "sync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_shards([b"x"], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

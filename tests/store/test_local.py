@@ -221,6 +221,37 @@ def test_a_link_whose_answer_was_lost_counts(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "a").read_bytes() == b"1"
 
 
+def test_a_name_of_another_file_is_not_taken_for_that_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def beside_a_backup(source: Path, target: Path) -> None:
+        real(source, tmp_path / "backup")  # somebody gives the temporary file another name
+        real(source, target)
+
+    (tmp_path / "a").write_bytes(b"another's")
+    monkeypatch.setattr(local.os, "link", beside_a_backup)
+    with pytest.raises(Conflict):
+        LocalBackend(tmp_path).create("a", [b"1"])
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO], ids=errno.errorcode.get)
+def test_folders_that_cannot_be_synced_are_no_error_and_those_that_fail_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    real = os.fsync
+
+    def sync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(descriptor)
+
+    monkeypatch.setattr(local.os, "fsync", sync)
+    with nullcontext() if code == errno.EINVAL else pytest.raises(StoreError, match="Input/output"):
+        LocalBackend(tmp_path).create("a", [b"1"])
+
+
 def test_leftovers_are_not_listed_and_are_removed_when_they_are_old(tmp_path: Path) -> None:
     backend = LocalBackend(tmp_path)
     backend.create("x/a", [b""])

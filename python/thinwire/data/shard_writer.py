@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from thinwire import _core
-from thinwire._durable import sync, sync_file, take_name, temporary_beside
+from thinwire._durable import CannotTakeName, sync, sync_file, take_name, temporary_beside
 from thinwire._memory import byte_view
 from thinwire._sizes import parse_size
 from thinwire.data.layout import Element
@@ -54,21 +54,29 @@ def write_shards(
 
 
 def _take_names(written: list[Path], folder: Path, name: str) -> list[Path]:
-    """Give all shards their names, or none."""
+    """Give all shards their names, or none. The first comes last: where it is, they all are."""
+    paths = [folder / f"{name}-{number:05}{SUFFIX}" for number in range(len(written))]
     taken: list[Path] = []
     try:
-        for number, temporary in enumerate(written):
-            path = folder / f"{name}-{number:05}{SUFFIX}"
-            take_name(temporary, path)
+        for temporary, path in reversed([*zip(written, paths, strict=True)]):
+            _take_name(temporary, path)
             taken.append(path)
+        sync(folder)
     except BaseException as error:
         for ours in taken:
             ours.unlink(missing_ok=True)
         if isinstance(error, FileExistsError):
             raise _exists(path) from None
         raise
-    sync(folder)
-    return taken
+    return paths
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    try:
+        take_name(temporary, path)
+    except CannotTakeName:  # then with an empty file of that name in between
+        path.open("xb").close()
+        temporary.replace(path)
 
 
 def _exists(path: Path) -> InvalidArgument:

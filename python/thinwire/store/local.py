@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import mmap
 import os
 import secrets
@@ -11,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from thinwire._durable import TEMPORARY, CannotTakeName, take_name
+from thinwire._durable import TEMPORARY, CannotTakeName, sync, take_name
 from thinwire.errors import NotFound, StoreError
 from thinwire.store.backend import Buffer, Entry, check_path, conflict, cut_off, failure, is_no_space
 
 _MOST_PARTS = 1024  # Linux: IOV_MAX
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
 
 
 class _SyncFailed(OSError):
@@ -67,7 +65,7 @@ class LocalBackend:
                 finally:
                     temporary.unlink(missing_ok=True)
                 # From here on others may have seen the object: whatever fails, it stays.
-                _sync_folder(target.parent)
+                sync(target.parent)
             except FileNotFoundError as error:
                 self._durable.clear()
                 raise StoreError(f"writing {path}: its folder vanished meanwhile; do it again") from error
@@ -79,7 +77,7 @@ class LocalBackend:
     def delete(self, path: str) -> None:
         with _told("deleting", path), contextlib.suppress(FileNotFoundError):
             self._file(path).unlink()
-            _sync_folder(self._file(path).parent)  # else a power cut may undo it, and not what came after it
+            sync(self._file(path).parent)  # else a power cut may undo it, and not what came after it
 
     def exists(self, path: str) -> bool:
         return self._file(path).exists()
@@ -129,11 +127,11 @@ class LocalBackend:
         if folder != self.root:
             self._make_durable(folder.parent)
             folder.mkdir(exist_ok=True)
-            _sync_folder(folder.parent)
+            sync(folder.parent)
         else:
             for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
                 missing.mkdir(exist_ok=True)
-                _sync_folder(missing.parent)
+                sync(missing.parent)
         self._durable.add(folder)
 
 
@@ -180,17 +178,6 @@ def _sync(descriptor: int) -> None:
         os.fsync(descriptor)
     except OSError as error:
         raise _SyncFailed(error.errno, error.strerror) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:  # some filesystems have nothing to sync there
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _publish(temporary: Path, target: Path, path: str) -> None:
