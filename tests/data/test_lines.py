@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinwire.data import RecordReader, lines
+from thinwire.data.layout import VariedLayout
 from thinwire.errors import CorruptRecord
 
 
@@ -105,5 +106,31 @@ def test_an_index_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 def test_a_text_that_shrinks_while_it_is_looked_through(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"a\nbc\n")
-    with pytest.raises(CorruptRecord, match=r"a\.txt: it ends at byte 5"):
+    with pytest.raises(CorruptRecord, match=r"a\.txt: it has 5 bytes now, and had at least 6"):
         lines.find_line_ends(path, 6, 1)
+
+
+@pytest.mark.parametrize("left", [0, 1, 4])
+def test_a_text_that_shrinks_before_its_short_lines_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"1\n23\n\r\n")
+    read_all(path, line_index="beside")
+    real = lines._layout_of
+
+    def shrink(*args: Any) -> VariedLayout:
+        os.truncate(path, left)
+        return real(*args)
+
+    monkeypatch.setattr(lines, "_layout_of", shrink)
+    with pytest.raises(CorruptRecord, match=rf"a\.jsonl: it has {left} bytes now"):
+        RecordReader(path, line_index="beside")
+
+
+def test_blank_lines_are_found_in_every_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_BLOCK", 7)
+    path = tmp_path / "a.jsonl"
+    parts = [b"1", b"\r", b"", b"22\r", b"333"] * 20
+    path.write_bytes(b"\n".join(parts))
+    assert [int(each) for each in RecordReader(path)] == [1, 22, 333] * 20

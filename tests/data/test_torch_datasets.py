@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,22 @@ def test_workers_hear_of_the_epoch(reader: RecordReader, workers: int, persisten
     if not persistent:  # which has copied the sampler before
         dataset.sampler.commit(len(dataset.sampler))
         alone.set_epoch(4)
+        check_batches(loader, alone)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
+def test_workers_of_a_copy_hear_of_the_epoch(
+    reader: RecordReader, copied: Callable[[BatchDataset], BatchDataset]
+) -> None:
+    alone = ElasticSampler(20, batch_size=3, rank=0, world_size=1)
+    original = BatchDataset(reader, copy.deepcopy(alone))
+    dataset = copied(original)
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+    check_batches(loader, alone)
+    for epoch in (1, 2):
+        dataset.set_epoch(epoch)
+        original.set_epoch(epoch + 1)  # which is none of the copy's business
+        alone.set_epoch(epoch)
         check_batches(loader, alone)
 
 

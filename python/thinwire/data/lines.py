@@ -6,6 +6,7 @@ import contextlib
 import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ _BLOCK = 4 << 20
 _SUFFIX = ".lines"
 
 Ends = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
 
 
 def line_layout(source: Source, *, blank: bool, kept_in: str | None, threads: int) -> VariedLayout:
@@ -53,14 +55,19 @@ def find_line_ends(path: Path, size: int, threads: int) -> Ends:
     """
 
     def ends_in_block(begin: int) -> Ends:
-        wanted = min(_BLOCK, size - begin)
-        block = os.pread(file.fileno(), wanted, begin)
-        if len(block) < wanted:
-            raise corrupt(Place(str(path)), f"it ends at byte {begin + len(block)}, and had {size}")
-        return np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE) + (begin + 1)
+        block = _read(file, begin, min(begin + _BLOCK, size), path)
+        return np.flatnonzero(block == _NEWLINE) + (begin + 1)
 
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(threads) as pool:
         return np.concatenate([np.zeros(0, np.int64), *pool.map(ends_in_block, range(0, size, _BLOCK))])
+
+
+def _read(file: FileIO, begin: int, end: int, path: Path) -> Bytes:
+    block = os.pread(file.fileno(), end - begin, begin)
+    if len(block) < end - begin:
+        now = os.fstat(file.fileno()).st_size
+        raise corrupt(Place(str(path)), f"it has {now} bytes now, and had at least {end}")
+    return np.frombuffer(block, np.uint8)
 
 
 def _layout_of(ends: Ends, size: int) -> VariedLayout:
@@ -71,11 +78,22 @@ def _layout_of(ends: Ends, size: int) -> VariedLayout:
 
 
 def _without_blank(lines: VariedLayout, path: Path) -> VariedLayout:
-    """The lines that hold more than the carriage return of another system's line end."""
+    """The lines that hold more than the carriage return of another system's line end.
+
+    Raises CorruptRecord for a file that shrinks.
+    """
     kept = lines.sizes > 0
-    if (short := np.flatnonzero(lines.sizes == 1)).size:
-        kept[short] = np.memmap(path, np.uint8, "r")[lines.offsets[short]] != _RETURN
+    short = np.flatnonzero(lines.sizes == 1)
+    kept[short] = _bytes_at(lines.offsets[short], path) != _RETURN
     return VariedLayout(lines.offsets[kept], lines.sizes[kept])
+
+
+def _bytes_at(offsets: Ends, path: Path) -> Bytes:
+    """Single bytes of a file. The offsets ascend."""
+    blocks = np.split(offsets, np.flatnonzero(np.diff(offsets // _BLOCK)) + 1) if len(offsets) else []
+    with path.open("rb", buffering=0) as file:
+        found = [_read(file, each[0], each[-1] + 1, path)[each - each[0]] for each in blocks]
+    return np.concatenate([np.zeros(0, np.uint8), *found])
 
 
 class _Head(NamedTuple):

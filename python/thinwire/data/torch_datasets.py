@@ -60,7 +60,11 @@ class BatchDataset(IterableDataset[Any]):
         self.batch_size, self.prefetch = batch_size, prefetch
         self._epoch = _AS_IT_IS  # in which this copy of the sampler is
         self._shared_epoch = torch.full((), _AS_IT_IS)
-        self._shared_epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._share_epoch()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._share_epoch()  # which a copy does not yet, unless it is a worker's
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch, here and in workers: as the sampler's own `set_epoch`."""
@@ -75,6 +79,9 @@ class BatchDataset(IterableDataset[Any]):
         if worker is not None:
             order = itertools.islice(order, worker.id, None, worker.num_workers)
         return map(as_tensor, self.reader.batches(order, prefetch=self.prefetch))
+
+    def _share_epoch(self) -> None:
+        self._shared_epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def _enter(self, epoch: int) -> None:
         sampler: Any = self.sampler
