@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from faulty_backend import FaultyBackend
 from thinwire.errors import CorruptChunk, NotFound, StoreError
+from thinwire.store.backend import failure
 from thinwire.store.maintenance import Report
 from thinwire.store.pack import HEADER_BYTES
 from thinwire.store.store import Store
@@ -223,6 +226,26 @@ def test_a_pack_that_could_not_be_read_for_a_while_is_read_again(world: World) -
         assert "connection was reset" in str(store.verify().damage[0])
         disturbed = False
         assert all(readable(store).values())
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC], ids=errno.errorcode.get)
+def test_a_store_that_cannot_be_written_is_verified(
+    world: World, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    path = world.sound.paths("packs")[0]
+    backend = world.sound.copy(path, world.sound.read(path)[:-100])
+
+    def refuse(operation: str, path: str) -> None:
+        if operation in ("create", "delete"):
+            raise failure(OSError(code, os.strerror(code)), "writing", path)
+
+    backend.before = refuse
+    with world.open(backend) as store:
+        damaged = store.verify()
+        assert not damaged
+        assert "no lease" in caplog.text
+        backend.before = lambda operation, path: None
+        assert str(store.verify()) == str(damaged)
 
 
 def test_an_index_that_is_gone_is_made_again(world: World) -> None:

@@ -109,6 +109,11 @@ def is_no_space(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _NO_SPACE
 
 
+def is_unwritable(error: StoreError) -> bool:
+    """Whether an error says that nothing can be written here: no right to, or no space."""
+    return error.errno in _NO_PERMISSION or is_no_space(error)
+
+
 def conflict(path: str) -> Conflict:
     """The error of a create that came second."""
     return Conflict(f"{path} is there already")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +13,7 @@ import numpy as np
 from thinwire.errors import FormatVersion, NotFound, StoreError
 from thinwire.store import manifest as manifests
 from thinwire.store import pack, refs
+from thinwire.store.backend import Backend, is_unwritable
 from thinwire.store.index import CHUNK, Chunks, Index
 from thinwire.store.leases import COMMITTED, CONDEMNED, PACKS, Lease, read_condemned, state_of_lease
 from thinwire.store.locations import Holding
@@ -21,6 +24,8 @@ from thinwire.store.survey import as_void, merge
 
 if TYPE_CHECKING:
     from thinwire.store.store import Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -190,13 +195,13 @@ def stats(store: Store) -> Stats:
 
 def verify(store: Store, deep: bool, progress: Progress | None = None) -> Report:
     """Check every object. Beside collectors and writers."""
-    with Lease.open(store.backend) as lease:  # so that no collector deletes what is being looked at
+    with _lease_of_a_reader(store.backend) as heartbeat:
         index = store.catalog.refresh()
         damage = [Damage(path, str(error)) for path, error in store.catalog.damaged.items()]
         holdings = store.locations()
         meter = Meter(progress, int(index.packs["size"].sum()))
         damage += [Damage(f"location {one.location.url}", str(one.error)) for one in holdings if one.error]
-        checked = list(check_packs(store, lease, holdings, deep, meter))
+        checked = list(check_packs(store, heartbeat, holdings, deep, meter))
         counted = census(store)
         sound = np.zeros(len(index), np.bool_)
         for one in checked:
@@ -211,8 +216,28 @@ def verify(store: Store, deep: bool, progress: Progress | None = None) -> Report
         damage += _unreadable_versions(counted)
         damage += _unreadable_condemned(store)
         damage += chunk_damage(store, counted, lost)
-        lease.commit()  # nothing was published: a collector need not keep this end for ever
         return Report(damage, len(checked), len(index), len(counted.versions) + len(counted.damage))
+
+
+@contextlib.contextmanager
+def _lease_of_a_reader(backend: Backend) -> Iterator[Callable[[], None]]:
+    """Keep collectors from deleting what is being looked at; to be called now and then.
+
+    Where nothing can be written there is no lease: who can collect there must not do it meanwhile.
+    """
+    try:
+        lease = Lease.open(backend)
+    except StoreError as error:
+        if not is_unwritable(error):
+            raise
+        _log.warning(
+            "no lease in a store that cannot be written: what a collector deletes meanwhile looks lost"
+        )
+        yield lambda: None
+        return
+    with lease:
+        yield lease.heartbeat
+        lease.commit()  # nothing was published: a collector need not keep this end for ever
 
 
 @dataclass(frozen=True)
@@ -225,7 +250,7 @@ class CheckedPack:
 
 
 def check_packs(
-    store: Store, lease: Lease, holdings: Sequence[Holding], deep: bool, meter: Meter
+    store: Store, heartbeat: Callable[[], None], holdings: Sequence[Holding], deep: bool, meter: Meter
 ) -> Iterator[CheckedPack]:
     """Check the packs of the index as last read, several at a time."""
     index = store.catalog.index
@@ -238,7 +263,7 @@ def check_packs(
     for size, one in zip(
         index.packs["size"], store.workers.coders.map(work, range(len(index.packs))), strict=True
     ):
-        lease.heartbeat()
+        heartbeat()
         meter.add(int(size))
         yield one
 
