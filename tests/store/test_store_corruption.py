@@ -228,6 +228,19 @@ def test_a_pack_that_could_not_be_read_for_a_while_is_read_again(world: World) -
         assert all(readable(store).values())
 
 
+@pytest.mark.parametrize("deep", [True, False])
+def test_padding_that_is_cut_off_or_added_is_damage_that_hits_nothing(world: World, deep: bool) -> None:
+    path = world.sound.paths("packs")[0]
+    data = world.sound.read(path)
+    for changed in (data[:-1], data + b"\0"):
+        with world.open(world.sound.copy(path, changed)) as store:
+            [damage] = store.verify(deep=deep).damage
+            assert (damage.what, damage.hits) == (path, [])
+            assert f"it has {len(changed)} bytes, not {len(data)}" in damage.reason
+            assert all(readable(store).values())
+            assert store.repair()
+
+
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC], ids=errno.errorcode.get)
 def test_a_store_that_cannot_be_written_is_verified(
     world: World, caplog: pytest.LogCaptureFixture, code: int

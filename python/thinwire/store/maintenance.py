@@ -271,13 +271,16 @@ def check_packs(
 def _check_size(store: Store, row: int, positions: Any, sizes: dict[str, int]) -> CheckedPack:
     index = store.catalog.index
     entries, name = index.entries[positions], index.packs["id"][row].tobytes()
-    path, expected = pack.path_of(name), int(index.packs["size"][row])
+    path = pack.path_of(name)
     if path not in sizes:
         return CheckedPack(name, [MISSING], positions[:0])
-    size = sizes[path]
-    damage = [] if size == expected else [f"it has {size} bytes, not {expected}"]
-    inside = entries["offset"] + entries["stored"] <= size
-    return CheckedPack(name, damage, positions[inside])
+    inside = entries["offset"] + entries["stored"] <= sizes[path]
+    return CheckedPack(name, _wrong_size(index, row, sizes[path]), positions[inside])
+
+
+def _wrong_size(index: Index, row: int, size: int) -> list[str]:
+    expected = int(index.packs["size"][row])
+    return [] if size == expected else [f"it has {size} bytes, not {expected}"]
 
 
 def _check_deep(store: Store, row: int, positions: Any, sizes: dict[str, int]) -> CheckedPack:
@@ -285,7 +288,7 @@ def _check_deep(store: Store, row: int, positions: Any, sizes: dict[str, int]) -
     name, salt = index.packs["id"][row].tobytes(), index.packs["salt"][row].tobytes()
     try:
         data = memoryview(store.backend.read(pack.path_of(name)))
-        damage = list(pack.scan(name, data).damage)
+        damage = _wrong_size(index, row, len(data)) + pack.scan(name, data).damage
     except FormatVersion:
         raise
     except NotFound:
