@@ -7,11 +7,13 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace thinwire::bind {
 namespace {
@@ -38,7 +40,9 @@ Choice choice_of(const Names<Choice>& names, const std::string& what, const std:
   throw InvalidArgument(what + " is '" + text + "'; it must be one of " + known);
 }
 
-// Its threads end before Python does, however long it lives.
+constexpr double kLongestWait = 1e9; // seconds; more would not fit the clock
+
+// Its threads end before Python does, however long it lives. Used by who has the GIL.
 class Reader : public FileReader {
 public:
   Reader(std::vector<std::string> paths, const FileReaderOptions& options)
@@ -47,8 +51,19 @@ public:
     open.insert(this);
   }
   ~Reader() {
-    const std::lock_guard lock(mutex);
-    open.erase(this);
+    {
+      const std::lock_guard lock(mutex);
+      open.erase(this);
+    }
+    close(); // before the memory of abandoned reads goes
+  }
+
+  // Keeps memory that is written to until the ticket has ended.
+  void abandon(std::uint64_t ticket, py::object memory) {
+    abandoned_.emplace_back(ticket, std::move(memory));
+  }
+  void free_abandoned() {
+    std::erase_if(abandoned_, [this](const auto& each) { return has_ended(each.first); });
   }
 
   static void close_all() {
@@ -60,6 +75,43 @@ public:
 private:
   static inline std::mutex mutex; // locked by who has the GIL: never while another thread forks
   static inline std::set<Reader*> open;
+
+  std::vector<std::pair<std::uint64_t, py::object>> abandoned_;
+};
+
+// What one call reads. The memory that it goes to lives until all of it has been read, also where
+// nobody waits: the exception of a signal can take this away at any moment.
+class Reads {
+public:
+  Reads(py::object reader, py::object memory)
+      : holder_(std::move(reader)), reader_(holder_.cast<Reader&>()), memory_(std::move(memory)) {
+    reader_.free_abandoned();
+  }
+  ~Reads() {
+    if (ticket_ != 0 && !has_ended())
+      reader_.abandon(ticket_, std::move(memory_));
+  }
+  Reads(const Reads&) = delete;
+  Reads& operator=(const Reads&) = delete;
+
+  void begin(const Request& request) { ticket_ = reader_.submit(request); }
+  bool wait(double timeout_s) {
+    return reader_.wait(ticket_, to_duration(std::clamp(timeout_s, 0.0, kLongestWait)));
+  }
+
+private:
+  bool has_ended() const {
+    try {
+      return reader_.has_ended(ticket_);
+    } catch (const InvalidArgument&) {
+      return true; // in the child of a fork, where nothing is under way
+    }
+  }
+
+  py::object holder_;
+  Reader& reader_;
+  py::object memory_;
+  std::uint64_t ticket_ = 0;
 };
 
 std::string engine_name(const Reader& reader) {
@@ -67,8 +119,6 @@ std::string engine_name(const Reader& reader) {
   return std::string(
       std::ranges::find(kEngines, engine, [](const auto& e) { return e.second; })->first);
 }
-
-constexpr double kLongestWait = 1e9; // seconds; more would not fit the clock
 
 template <class T> std::span<T> array_of(Address address, std::size_t count) {
   return {static_cast<T*>(pointer(address)), address != 0 ? count : 0};
@@ -86,13 +136,24 @@ template <class T> std::span<const T> values(const Array<T>& array) {
   return {array.data(), static_cast<std::size_t>(array.size())};
 }
 
-// `faults` is written until the ticket has ended: it must be of the right dtype, or what pybind11
-// would make of it is written.
-std::uint64_t submit_fixed(Reader& reader, const Array<std::int64_t>& numbers,
-                           const Array<std::int64_t>& ends, const Array<std::int64_t>& bases,
-                           std::uint64_t record_bytes,
-                           const std::vector<std::pair<Address, std::size_t>>& slots,
-                           Array<std::int32_t>& faults) {
+std::unique_ptr<Reads> submit(py::object reader, std::size_t count, Address files, Address offsets,
+                              Address sizes, Address targets, Address sums, Address faults,
+                              py::object memory) {
+  auto reads = std::make_unique<Reads>(std::move(reader), std::move(memory));
+  const GilRelease release;
+  reads->begin({.places = places_of(count, files, offsets, sizes),
+                .targets = array_of<const std::uint64_t>(targets, count),
+                .sums = array_of<const std::uint64_t>(sums, count),
+                .faults = array_of<std::int32_t>(faults, count)});
+  return reads;
+}
+
+// `faults` must be of the right dtype, or what pybind11 would make of it is written.
+std::unique_ptr<Reads> submit_fixed(py::object reader, const Array<std::int64_t>& numbers,
+                                    const Array<std::int64_t>& ends,
+                                    const Array<std::int64_t>& bases, std::uint64_t record_bytes,
+                                    const std::vector<std::pair<Address, std::size_t>>& slots,
+                                    Array<std::int32_t>& faults, py::object memory) {
   if (faults.size() != numbers.size() || ends.size() != bases.size())
     throw InvalidArgument("an array has not as many values as it has to");
   std::vector<Slot> filled;
@@ -101,11 +162,14 @@ std::uint64_t submit_fixed(Reader& reader, const Array<std::int64_t>& numbers,
   const FixedRecords records{values(ends), values(bases), record_bytes};
   const std::span<const std::int64_t> asked = values(numbers);
   const std::span<std::int32_t> written{faults.mutable_data(), asked.size()};
+  auto reads = std::make_unique<Reads>(std::move(reader), py::make_tuple(memory, faults));
   const GilRelease release;
-  return reader.submit(FixedRequest(records, asked, filled).request(written));
+  reads->begin(FixedRequest(records, asked, filled).request(written));
+  return reads;
 }
 
-py::dict stats_of(const Reader& reader) {
+py::dict stats_of(Reader& reader) {
+  reader.free_abandoned();
   ReaderStats stats;
   {
     const GilRelease release;
@@ -125,6 +189,8 @@ py::dict stats_of(const Reader& reader) {
 
 void register_io(py::module_& m) {
   py::module_::import("atexit").attr("register")(py::cpp_function(&Reader::close_all));
+  py::class_<Reads>(m, "Reads", "What one call of a FileReader reads.")
+      .def("wait", &Reads::wait, py::arg("timeout_s"), ReleaseGil());
   py::class_<Reader>(m, "FileReader", "Reads records of many files in parallel.")
       .def(py::init([](std::vector<std::string> paths, unsigned threads, unsigned depth,
                        const std::string& engine, const std::string& direct) {
@@ -139,26 +205,12 @@ void register_io(py::module_& m) {
            py::arg("engine") = "auto", py::arg("direct") = "auto")
       .def_property_readonly("engine", &engine_name)
       .def("sizes", &Reader::sizes, ReleaseGil())
-      .def(
-          "submit",
-          [](Reader& reader, std::size_t count, Address files, Address offsets, Address sizes,
-             Address targets, Address sums, Address faults) {
-            return reader.submit({.places = places_of(count, files, offsets, sizes),
-                                  .targets = array_of<const std::uint64_t>(targets, count),
-                                  .sums = array_of<const std::uint64_t>(sums, count),
-                                  .faults = array_of<std::int32_t>(faults, count)});
-          },
-          py::arg("count"), py::arg("files"), py::arg("offsets"), py::arg("sizes"),
-          py::arg("targets"), py::arg("sums"), py::arg("faults"), ReleaseGil())
+      .def("submit", &submit, py::arg("count"), py::arg("files"), py::arg("offsets"),
+           py::arg("sizes"), py::arg("targets"), py::arg("sums"), py::arg("faults"),
+           py::arg("memory"))
       .def("submit_fixed", &submit_fixed, py::arg("numbers").noconvert(), py::arg("ends"),
            py::arg("bases"), py::arg("record_bytes"), py::arg("slots"),
-           py::arg("faults").noconvert())
-      .def(
-          "wait",
-          [](Reader& reader, std::uint64_t ticket, double timeout_s) {
-            return reader.wait(ticket, to_duration(std::clamp(timeout_s, 0.0, kLongestWait)));
-          },
-          py::arg("ticket"), py::arg("timeout_s"), ReleaseGil())
+           py::arg("faults").noconvert(), py::arg("memory"))
       .def(
           "ahead",
           [](Reader& reader, std::size_t count, Address files, Address offsets, Address sizes) {

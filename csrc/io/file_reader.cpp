@@ -185,6 +185,8 @@ bool FileReader::wait(std::uint64_t ticket, Clock::duration limit) {
   return state().queue.wait(ticket, limit);
 }
 
+bool FileReader::has_ended(std::uint64_t ticket) const { return state().queue.has_ended(ticket); }
+
 void FileReader::ahead(const Places& places) {
   State& reader = state();
   const std::vector<Hint> hints = plan_hints(places, reader.files.paths.size());

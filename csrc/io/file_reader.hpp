@@ -44,6 +44,7 @@ public:
   std::uint64_t submit(const Request& request);
   // Whether the reads of the ticket have ended, all of them; waits for them up to `limit`.
   bool wait(std::uint64_t ticket, Clock::duration limit);
+  bool has_ended(std::uint64_t ticket) const; // the same, without waiting
   // Has the page cache filled in this order, whenever there is nothing to read.
   void ahead(const Places& places);
 

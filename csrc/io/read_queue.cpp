@@ -121,6 +121,11 @@ ReaderStats ReadQueue::stats() {
   return stats_;
 }
 
+bool ReadQueue::has_ended(std::uint64_t ticket) {
+  const std::lock_guard lock(mutex_);
+  return !batches_.contains(ticket);
+}
+
 bool ReadQueue::wait(std::uint64_t ticket, Clock::duration limit) {
   std::unique_lock lock(mutex_);
   if (ticket == 0 || ticket > last_ticket_)

@@ -43,7 +43,8 @@ public:
   void end(std::span<Read* const> reads, int how);
   void end(Read& read, int how);
 
-  // Whether every read of the ticket has ended. Has all threads take part until then.
+  bool has_ended(std::uint64_t ticket); // every read of it
+  // The same, after waiting. Has all threads take part until then.
   bool wait(std::uint64_t ticket, Clock::duration limit);
 
   // Cancels what no thread has taken; from now on nothing is accepted.

@@ -131,6 +131,12 @@ class Chunker:
     def finish(self) -> NDArray[np.int64]:
         """Returns the end of the stream, unless the last chunk has ended there."""
 
+class Reads:
+    """What one call of a FileReader reads. It may go before that has ended."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until all has been read; returns whether it has. May be called again."""
+
 class FileReader:
     """Reads records of many files in parallel, on threads of its own, into memory of the caller's.
 
@@ -160,14 +166,23 @@ class FileReader:
     def sizes(self) -> list[int]:
         """Bytes of each file, as they are now; -errno where there is none to be read."""
     def submit(
-        self, count: int, files: int, offsets: int, sizes: int, targets: int, sums: int, faults: int
-    ) -> int:
-        """Begins to read `count` records and returns a ticket.
+        self,
+        count: int,
+        files: int,
+        offsets: int,
+        sizes: int,
+        targets: int,
+        sums: int,
+        faults: int,
+        memory: object,
+    ) -> Reads:
+        """Begins to read `count` records.
 
         Addresses of arrays: `files` uint32, `offsets` and `sizes` (bytes), `targets` (addresses) and `sums`
         (XXH3-64; 0: unchecked) uint64, which may go once this returns; `faults` int32, each written until the
-        ticket has ended: 0, an errno (ECANCELED after `close`), -1 where the file ends before the record
-        does, -2 for a wrong checksum. Raises InvalidArgument.
+        reads have ended: 0, an errno (ECANCELED after `close`), -1 where the file ends before the record
+        does, -2 for a wrong checksum. `memory`: what targets and faults lie in, kept as long as it is
+        written to. Raises InvalidArgument.
         """
     def submit_fixed(
         self,
@@ -177,20 +192,19 @@ class FileReader:
         record_bytes: int,
         slots: Sequence[tuple[int, int]],
         faults: NDArray[np.int32],
-    ) -> int:
+        memory: object,
+    ) -> Reads:
         """The same for records of one size by their `numbers` over all files, without checksums.
 
         `ends`: of each file, the number after its last record. `bases`: of each file, the byte where record 0
-        would begin. `slots`: address and number of records of the memory that they go to in turn. `faults`
-        must live and stay until the ticket has ended.
+        would begin. `slots`: address and number of records of the memory that they go to in turn, which lie
+        in `memory`.
         """
-    def wait(self, ticket: int, timeout_s: float) -> bool:
-        """Waits until the reads of a ticket have ended; returns whether they have. May be called again."""
     def ahead(self, count: int, files: int, offsets: int, sizes: int) -> None:
         """Has the page cache filled with records, in this order, whenever there is nothing to read."""
     def stats(self) -> dict[str, Any]:
-        """Of the tickets that have ended: `bytes`, `reads`, `merged` records that came with another's read,
-        `direct` reads; `waits`, calls of `wait` whose reads had not ended; `engine`."""
+        """Of the calls whose reads have ended: `bytes`, `reads`, `merged` records that came with another's
+        read, `direct` reads; `waits`, calls of `wait` whose reads had not ended; `engine`."""
     def close(self) -> None:
         """Cancels what has not begun and waits for what has. May be called again."""
 

@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +54,13 @@ class Batch:
         self.sums = None if sums is None else np.array(sums, dtype=np.uint64)
         self.faults = np.full(count, 12345, dtype=np.int32)
 
-    def submit(self, reader: _core.FileReader) -> int:
+    def submit(self, reader: _core.FileReader) -> _core.Reads:
         return reader.submit(
             len(self.files),
             *(array.ctypes.data for array in (self.files, self.offsets, self.sizes, self.targets)),
             0 if self.sums is None else self.sums.ctypes.data,
             self.faults.ctypes.data,
+            (self.data, self.faults),
         )
 
     def ahead(self, reader: _core.FileReader) -> None:
@@ -67,7 +70,7 @@ class Batch:
 
     def read(self, reader: _core.FileReader) -> list[int]:
         """The faults."""
-        assert reader.wait(self.submit(reader), WAIT_S)
+        assert self.submit(reader).wait(WAIT_S)
         return [int(fault) for fault in self.faults]
 
 
@@ -129,10 +132,10 @@ def test_a_direct_read_goes_around_the_page_cache(engine: str, tmp_path: Path) -
 def test_wait_says_whether_and_close_ends_everything(engine: str, paths: list[str]) -> None:
     reader = _core.FileReader(paths, engine=engine)
     batches = [Batch([(0, i)], 1000) for i in range(100)]
-    tickets = [batch.submit(reader) for batch in batches]
+    under_way = [batch.submit(reader) for batch in batches]
     reader.close()
     reader.close()
-    assert all(reader.wait(ticket, 0.0) for ticket in tickets)
+    assert all(reads.wait(0.0) for reads in under_way)
     assert {int(batch.faults[0]) for batch in batches} <= {0, errno.ECANCELED}
     with pytest.raises(InvalidArgument, match="the reader is closed"):
         batches[0].submit(reader)
@@ -152,12 +155,29 @@ def test_options_are_checked(options: dict[str, object], message: str) -> None:
         _core.FileReader([], **options)  # type: ignore[arg-type]
 
 
-def test_unknown_files_and_tickets_are_refused(paths: list[str]) -> None:
+def test_unknown_files_are_refused(paths: list[str]) -> None:
     reader = _core.FileReader(paths)
     with pytest.raises(InvalidArgument, match="record 1 is in file 3; there are 3"):
         Batch([(0, 0), (3, 0)], 1).submit(reader)
-    with pytest.raises(InvalidArgument, match="ticket 1 is not one of this reader's"):
-        reader.wait(1, 0.0)
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_memory_lives_as_long_as_it_is_written_to(engine: str, paths: list[str], close: bool) -> None:
+    reader = _core.FileReader(paths, engine=engine, threads=1, depth=1)
+    batch = Batch([(0, 2 * i) for i in range(30_000)], 1)
+    batch.submit(reader)  # nobody keeps what it returns
+    data, faults = weakref.ref(batch.data), weakref.ref(batch.faults)
+    del batch
+    assert data() is not None
+    if close:
+        del reader
+    deadline = time.monotonic() + WAIT_S
+    while (data() is not None or faults() is not None) and time.monotonic() < deadline:
+        time.sleep(0.01)
+        if not close:
+            reader.stats()
+    assert data() is None
+    assert faults() is None
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -179,7 +199,7 @@ from test_file_reader import Batch
 from thinwire import _core
 reader = _core.FileReader(sys.argv[1:])
 batches = [Batch([(0, i)], 50_000) for i in range(2000)]
-tickets = [batch.submit(reader) for batch in batches]
+under_way = [batch.submit(reader) for batch in batches]
 """
     done = run(code, *paths)
     assert (done.returncode, done.stderr) == (0, "")

@@ -37,9 +37,9 @@ def reader(paths: list[str]) -> _core.FileReader:
 
 def submit(
     reader: _core.FileReader, numbers: list[int], slots: list[NDArray[np.uint8]], faults: NDArray[np.int32]
-) -> int:
+) -> _core.Reads:
     filled = [(each.ctypes.data, len(each)) for each in slots]
-    return reader.submit_fixed(np.array(numbers, np.int64), ENDS, BASES, RECORD, filled, faults)
+    return reader.submit_fixed(np.array(numbers, np.int64), ENDS, BASES, RECORD, filled, faults, slots)
 
 
 def test_records_of_several_files_fill_the_slots_in_turn(
@@ -49,7 +49,7 @@ def test_records_of_several_files_fill_the_slots_in_turn(
     for _ in range(5):  # the first from the files, later ones from what is mapped of them
         slots = [np.zeros((size, RECORD), np.uint8) for size in (30, 0, 1, 39)]
         faults = np.full(70, 77, np.int32)
-        assert reader.wait(submit(reader, numbers, slots, faults), 30)
+        assert submit(reader, numbers, slots, faults).wait(30)
         assert not faults.any()
         assert np.array_equal(np.concatenate(slots), records[numbers])
 
@@ -68,7 +68,7 @@ def test_arrays_that_do_not_fit_are_refused(reader: _core.FileReader) -> None:
     with pytest.raises(InvalidArgument, match="as many values"):
         submit(reader, [0, 1], [slot], np.zeros(1, np.int32))
     with pytest.raises(InvalidArgument, match="as many values"):
-        reader.submit_fixed(np.zeros(1, np.int64), ENDS, BASES[1:], RECORD, [], np.zeros(1, np.int32))
+        reader.submit_fixed(np.zeros(1, np.int64), ENDS, BASES[1:], RECORD, [], np.zeros(1, np.int32), [])
     with pytest.raises(TypeError):
         submit(reader, [0, 1], [slot], np.zeros(2, np.int64))  # type: ignore[arg-type]
 
@@ -77,10 +77,10 @@ def test_everything_is_read_though_nobody_waits(paths: list[str], records: NDArr
     reader = _core.FileReader(paths, direct="always")  # nothing is copied from a mapping at once
     numbers = list(range(TOTAL))
     asked = [(np.zeros((TOTAL, RECORD), np.uint8), np.full(TOTAL, 77, np.int32)) for _ in range(200)]
-    tickets = [submit(reader, numbers, [slot], faults) for slot, faults in asked]
+    under_way = [submit(reader, numbers, [slot], faults) for slot, faults in asked]
     deadline = time.monotonic() + 30
     while any(faults.any() for _, faults in asked) and time.monotonic() < deadline:
         time.sleep(0.001)
     assert not any(faults.any() for _, faults in asked)
-    assert all(reader.wait(ticket, 30) for ticket in tickets)
+    assert all(reads.wait(30) for reads in under_way)
     assert all(np.array_equal(slot, records) for slot, _ in asked)

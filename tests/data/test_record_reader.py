@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import pickle
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thinwire import HostPool, _core
 from thinwire.data import NamedBatch, RaggedBatch, RecordReader, write_shards
+from thinwire.data.native import NativeFiles
 from thinwire.errors import InvalidArgument
 
 ROWS = np.arange(400, dtype=np.int32).reshape(100, 4)
@@ -375,3 +378,40 @@ def test_many_files(tmp_path: Path) -> None:
     order = np.random.default_rng(1).permutation(len(expected))
     assert reader.read(order).tolist() == np.array(expected)[order].tolist()
     assert len(list(Path("/proc/self/fd").iterdir())) < 1000
+
+
+@pytest.mark.parametrize("verify", [True, False])  # which are two ways to the native reader
+def test_memory_does_not_go_back_while_it_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: bool
+) -> None:
+    """A signal's exception comes between the native call and whoever would keep what it returns."""
+
+    class Interrupted:
+        def __init__(self, reader: _core.FileReader) -> None:
+            self.reader = reader
+
+        def submit(self, *args: Any) -> None:
+            self.reader.submit(*args)
+            raise KeyboardInterrupt
+
+        def submit_fixed(self, *args: Any) -> None:
+            self.reader.submit_fixed(*args)
+            raise KeyboardInterrupt
+
+    write_shards(np.ones((50_000, 16), np.uint8), tmp_path)
+    reader = RecordReader(tmp_path, verify=verify, io={"threads": 1, "engine": "preadv", "depth": 1})
+    native = reader._native.open()
+    monkeypatch.setattr(NativeFiles, "open", lambda self: Interrupted(native))
+    scattered = np.random.default_rng(0).permutation(len(reader))
+    with pytest.raises(KeyboardInterrupt):
+        reader.read(scattered)
+    reads = native.stats()["reads"]
+    assert reads == 0  # of calls that have ended
+    mine = [HostPool.shared().empty(50_000 * 16).numpy() for _ in range(4)]
+    for each in mine:
+        each[:] = 0
+    deadline = time.monotonic() + 30
+    while native.stats()["reads"] == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert native.stats()["reads"] > 0
+    assert not any(each.any() for each in mine)

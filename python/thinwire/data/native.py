@@ -87,7 +87,7 @@ class Read(NamedTuple):
 class Reading:
     """Batches that one call of the native reader reads, in the background.
 
-    Dropping it waits for what is under way: the memory must not go back before.
+    Dropping it waits for what is under way. Where a signal ends that, the memory goes back later.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Reading:
         verify: bool,
         remote: RemoteFiles | None,
     ) -> None:
-        self._ticket: int | None = None
+        self._under_way: _core.Reads | None = None
         self._any_fault: bool | None = None  # not known while reads are under way
         self._lock = threading.Lock()
         self._native, self._table, self._batches, self._remote = files.open(), table, batches, remote
@@ -172,13 +172,12 @@ class Reading:
         slots = [slot((len(batch), *element.shape), element.dtype) for batch in self._batches]
         self._memory = {number: each.array for number, each in enumerate(slots)}
         filled = [(each.address, len(each.array)) for each in slots]
-        self._ticket = self._native.submit_fixed(
-            indices, table.ends, table.bases, element.nbytes, filled, self._codes
+        self._under_way = self._native.submit_fixed(
+            indices, table.ends, table.bases, element.nbytes, filled, self._codes, slots
         )
 
     def _submit(self, places: Places, targets: NDArray[np.uint64], codes: NDArray[np.int32]) -> None:
-        self._written = codes  # while reads are under way
-        self._ticket = self._native.submit(
+        self._under_way = self._native.submit(
             len(codes),
             address_of(places.files),
             address_of(places.offsets),
@@ -186,12 +185,13 @@ class Reading:
             address_of(targets),
             0 if places.sums is None else address_of(places.sums),
             address_of(codes),
+            ([*self._memory.values()], codes),
         )
 
     def _wait(self) -> None:
-        while self._ticket is not None:
-            if self._native.wait(self._ticket, _SIGNALS_S):
-                self._ticket = None
+        while self._under_way is not None:
+            if self._under_way.wait(_SIGNALS_S):
+                self._under_way = None
 
     def _read_evicted(self, remote: RemoteFiles) -> None:
         """Read again what another process took out of the disk cache between fetching and reading."""
