@@ -161,7 +161,9 @@ void register_pool(py::module_& m) {
       .def_property_readonly("has_streams", &HostPool::has_streams,
                              "Whether there is a GPU, whose streams blocks may have to wait for.")
       .def_property_readonly("held", &HostPool::held, "Bytes taken from the system.")
-      .def("stats", &stats);
+      .def("stats", &stats)
+      .def("reasons", &HostPool::reasons, ReleaseGil(),
+           "Why memory is of a lower tier than was asked for.");
   register_timings(m);
 }
 

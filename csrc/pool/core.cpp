@@ -11,6 +11,7 @@ namespace thinwire::pool {
 namespace {
 
 constexpr std::size_t kSomePassed = 16; // deferred frees of a queue that one allocation does
+constexpr unsigned kTries = 8;          // where other threads take what one has made room for
 constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 constexpr unsigned kTouchingThreads = 4; // more gain little with huge pages
 
@@ -83,30 +84,38 @@ std::byte* Core::allocate(std::size_t size_class, std::size_t bytes) {
   return block;
 }
 
-// Before it gives up: what lies in magazines, then what is free in other sizes.
 std::byte* Core::refill(ThreadCache& mine, std::size_t size_class, std::size_t bytes) {
   FreeList blocks;
-  const auto take = [&] {
+  const std::size_t size = size_class == kTooLarge ? round_up(bytes, kPage) : size_of(size_class);
+  const Refusal refusal = take_with_room(size, [&] {
     return shared_.take(size_class, bytes, refill_of(size_class), mine.number, blocks);
-  };
-  Refusal refusal = take();
-  if (refusal != Refusal::none) {
-    gather();
-    refusal = take();
-  }
-  if (refusal != Refusal::none) {
-    const std::size_t most = shared_.budget().bytes;
-    shared_.trim(most - std::min(most, round_up(bytes, kGranule)));
-    refusal = take();
-  }
+  });
   if (refusal != Refusal::none)
     exhausted(refusal, bytes);
-  const std::size_t size = size_class == kTooLarge ? round_up(bytes, kPage) : size_of(size_class);
   std::byte* block = mine.fill(size_class, size, bytes, blocks);
   if (!blocks.empty())
     shared_.give(blocks, now_());
   note_peak(size_class);
   return block;
+}
+
+// Before it gives up: what lies in magazines, then what is free in other sizes.
+template <class Take> Refusal Core::take_with_room(std::size_t bytes, const Take& take) {
+  Refusal refusal = take();
+  const std::size_t most = shared_.budget().bytes;
+  if (refusal == Refusal::none || bytes > most)
+    return refusal;
+  const std::size_t keep = most - std::min(most, round_up(bytes, kGranule));
+  gather();
+  refusal = take();
+  for (unsigned i = 0; refusal != Refusal::none && i < kTries; ++i) {
+    const bool made_room = shared_.trim(keep) > 0;
+    refusal = take();
+    if (refusal == Refusal::none || (i > 0 && !made_room))
+      break;
+    gather();
+  }
+  return refusal;
 }
 
 void Core::exhausted(Refusal refusal, std::size_t bytes) {
@@ -167,7 +176,10 @@ std::vector<Wait> Core::now_in(std::span<const DeviceStream> streams) {
 void Core::pass_by(Nanoseconds now) {
   if (!deferred_.empty())
     free_passed(kSomePassed);
-  shared_.decay(now);
+  if (shared_.is_decay_due(now)) {
+    gather(); // nothing of a size that is not in use any more stays in a magazine
+    shared_.decay(now);
+  }
 }
 
 void Core::free_passed(std::size_t most) {
@@ -185,7 +197,7 @@ void Core::gather() {
 }
 
 void Core::reserve(std::size_t bytes) {
-  Refusal refusal = shared_.reserve(bytes, now_());
+  const Refusal refusal = take_with_room(bytes, [&] { return shared_.reserve(bytes, now_()); });
   if (refusal != Refusal::none)
     exhausted(refusal, bytes);
 }

@@ -50,6 +50,7 @@ public:
   std::size_t trim(std::size_t keep);
   std::size_t held() const { return shared_.held(); }
   PoolStats stats();
+  std::vector<std::string> reasons() const;
   void settle() { shared_.settle(); }
   void end_registering() { shared_.end_registering(); }
 
@@ -68,6 +69,7 @@ private:
   ThreadCache& cache(std::size_t number) const { return *caches_[number]; }
 
   std::byte* refill(ThreadCache& mine, std::size_t size_class, std::size_t bytes);
+  template <class Take> Refusal take_with_room(std::size_t bytes, const Take& take);
   [[noreturn]] void exhausted(Refusal refusal, std::size_t bytes);
   void pass_by(Nanoseconds now);
   void free_passed(std::size_t most);

@@ -48,7 +48,7 @@ std::vector<ClassStats> Core::class_stats(const ThreadCounts& counts,
 
 PoolStats Core::stats() {
   const ThreadCounts counts = this->counts();
-  SharedLists::View view = shared_.view();
+  const SharedLists::View view = shared_.view();
   PoolStats stats;
   stats.limit = shared_.budget().bytes;
   stats.limited_by = shared_.budget().set_by;
@@ -82,10 +82,15 @@ PoolStats Core::stats() {
   stats.register_s = shared_.register_seconds();
   stats.tiers = view.tiers;
   stats.classes = class_stats(counts, view);
-  stats.reasons = std::move(view.reasons);
-  if (!fault_.empty())
-    stats.reasons.push_back(fault_);
+  stats.reasons = reasons();
   return stats;
+}
+
+std::vector<std::string> Core::reasons() const {
+  std::vector<std::string> all = shared_.reasons();
+  if (!fault_.empty())
+    all.push_back(fault_);
+  return all;
 }
 
 } // namespace thinwire::pool

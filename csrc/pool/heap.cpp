@@ -131,7 +131,7 @@ Leaving Heap::leave(std::size_t keep) {
 }
 
 Leaving Heap::decay(Nanoseconds now) {
-  if (options_.decay == 0 || now < decayed_at_ + options_.decay)
+  if (!is_decay_due(now))
     return {};
   decayed_at_ = now;
   const std::size_t needed = std::max({most_used_, most_used_before_, reserved});

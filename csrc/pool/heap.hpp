@@ -47,6 +47,9 @@ public:
   // What is unused goes until no more than `keep` bytes are held.
   Leaving leave(std::size_t keep);
   // What has been unused for the decay time, but for what the last two such times have needed.
+  bool is_decay_due(Nanoseconds now) const {
+    return options_.decay > 0 && now >= decayed_at_ + options_.decay;
+  }
   Leaving decay(Nanoseconds now);
   void left(const Leaving& leaving); // after it has gone
 

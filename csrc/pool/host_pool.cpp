@@ -146,4 +146,6 @@ std::size_t HostPool::held() const { return core().held(); }
 
 PoolStats HostPool::stats() const { return core().stats(); }
 
+std::vector<std::string> HostPool::reasons() const { return core().reasons(); }
+
 } // namespace thinwire

@@ -84,6 +84,7 @@ public:
 
   std::size_t held() const; // bytes taken from the system
   PoolStats stats() const;
+  std::vector<std::string> reasons() const; // those of the stats, at once
 
 private:
   pool::Core& core() const;

@@ -244,13 +244,20 @@ Refusal SharedLists::reserve(std::size_t bytes, Nanoseconds now) {
 }
 
 std::size_t SharedLists::trim(std::size_t keep) {
+  const std::lock_guard letting_go(letting_go_);
   std::unique_lock lock(mutex_);
   Leaving leaving = heap_.leave(keep);
   lock.unlock();
   return let_go(std::move(leaving));
 }
 
+bool SharedLists::is_decay_due(Nanoseconds now) const {
+  const std::lock_guard lock(mutex_);
+  return heap_.is_decay_due(now);
+}
+
 void SharedLists::decay(Nanoseconds now) {
+  const std::lock_guard letting_go(letting_go_);
   std::unique_lock lock(mutex_);
   Leaving leaving = heap_.decay(now);
   lock.unlock();
@@ -287,15 +294,21 @@ void SharedLists::end_registering() {
 
 SharedLists::View SharedLists::view() {
   const std::lock_guard lock(mutex_);
-  View view{heap_.held(), heap_.peak(), heap_.tiers(), {}, heap_.ranges(), failures_};
+  View view{heap_.held(), heap_.peak(), heap_.tiers(), {}, heap_.ranges()};
   for (std::size_t c = 0; c < classes_.size(); ++c)
     view.carved[c] = classes_[c].carved;
-  if (first_touch_.refused_huge_pages())
-    view.reasons.push_back("the kernel gives no huge pages (look at "
-                           "/sys/kernel/mm/transparent_hugepage/enabled)");
-  if (first_touch_.refused_lock())
-    view.reasons.push_back("RLIMIT_MEMLOCK does not allow to lock more: raise ulimit -l");
   return view;
+}
+
+std::vector<std::string> SharedLists::reasons() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::string> all = failures_;
+  if (first_touch_.refused_huge_pages())
+    all.push_back("the kernel gives no huge pages (look at "
+                  "/sys/kernel/mm/transparent_hugepage/enabled)");
+  if (first_touch_.refused_lock())
+    all.push_back("RLIMIT_MEMLOCK does not allow to lock more: raise ulimit -l");
+  return all;
 }
 
 std::size_t SharedLists::held() const {

@@ -41,6 +41,7 @@ public:
 
   Refusal reserve(std::size_t bytes, Nanoseconds now);
   std::size_t trim(std::size_t keep); // returns the bytes that went
+  bool is_decay_due(Nanoseconds now) const;
   void decay(Nanoseconds now);
   void settle(); // waits for registrations
   void end_registering();
@@ -51,9 +52,9 @@ public:
     std::array<TierStats, kTiers> tiers;
     std::array<std::size_t, kClasses + 1> carved; // bytes of blocks in use or free, by class
     std::vector<Range> ranges;
-    std::vector<std::string> reasons;
   };
   View view();
+  std::vector<std::string> reasons() const; // why memory is of a lower tier than was asked for
   const Budget& budget() const { return heap_.budget(); }
   std::size_t held() const;
   const FirstTouch& first_touch() const { return first_touch_; }
@@ -79,6 +80,8 @@ private:
   void registered(Region& region, const std::string& failure);
 
   Core& core_;
+  // Locked before the other: who finds nothing to let go knows that the rest has gone.
+  std::mutex letting_go_;
   mutable std::mutex mutex_;
   Heap heap_;
   FirstTouch first_touch_;

@@ -742,6 +742,8 @@ class HostPool:
     def held(self) -> int:
         """Bytes taken from the system."""
     def stats(self) -> dict[str, Any]: ...
+    def reasons(self) -> list[str]:
+        """Why memory is of a lower tier than was asked for."""
 
 class _HasBuffer:
     def __buffer__(self, flags: int, /) -> memoryview: ...

@@ -114,7 +114,7 @@ class HostPool:
         held = self._core.held
         if held > self._explained:
             self._explained = held
-            for reason in self._core.stats()["reasons"]:
+            for reason in self._core.reasons():
                 if reason not in self._reasons:
                     self._reasons.add(reason)
                     _log.log(self._level, "%s", reason)

@@ -107,6 +107,48 @@ TEST(magazines_of_other_threads_are_emptied_before_a_pool_gives_up) {
   CHECK(pool.stats().live == 0);
 }
 
+TEST(what_is_free_makes_room_for_a_block_that_fills_less_than_its_class) {
+  HostPool pool(plain(96 * kMiB));
+  std::byte* stays = pool.allocate(32 * kMiB);
+  pool.free(pool.allocate(12 * kMiB));
+  std::byte* block = pool.allocate(51 * kMiB); // of the class of 56
+  CHECK(block != nullptr);
+  pool.free(block);
+  pool.free(stays);
+}
+
+TEST(what_is_free_makes_room_for_a_reservation) {
+  HostPool pool(plain(128 * kMiB));
+  pool.free(pool.allocate(60 * kMiB));
+  std::byte* stays = pool.allocate(10 * kMiB);
+  pool.reserve(100 * kMiB);
+  CHECK(pool.stats().held <= 128 * kMiB);
+  CHECK_THROWS(PoolExhausted, "limit", pool.reserve(120 * kMiB));
+  pool.free(stays);
+}
+
+TEST(a_request_beyond_the_limit_costs_nobody_anything) {
+  HostPool pool(plain(64 * kMiB));
+  pool.free(pool.allocate(40 * kMiB));
+  const std::size_t held = pool.stats().held;
+  CHECK_THROWS(PoolExhausted, "limit", pool.allocate(65 * kMiB));
+  CHECK(pool.stats().held == held);
+}
+
+TEST(threads_that_fit_together_never_exhaust_a_pool) {
+  HostPool pool(plain(300 * kMiB));
+  const auto use = [&pool](unsigned seed) {
+    for (std::size_t i = 0; i < 2000; ++i) {
+      seed = seed * 1664525 + 1013904223;
+      pool.free(pool.allocate((65 + seed % 64) * kMiB)); // classes of up to 128 MiB
+    }
+  };
+  std::jthread other(use, 1u);
+  use(2);
+  other.join();
+  CHECK(pool.stats().live == 0);
+}
+
 TEST(trim_gives_back_all_but_what_is_to_be_kept) {
   HostPool pool(plain());
   std::byte* live = pool.allocate(3 * kMiB);
@@ -153,6 +195,23 @@ TEST(only_what_two_periods_did_not_need_decays) {
   std::byte* block = pool.allocate(30 * kMiB);
   CHECK(block != nullptr);
   pool.free(block);
+}
+
+TEST(what_another_thread_freed_decays_too) {
+  HostPool pool(plain(), {.now = &fake_now});
+  std::vector<std::byte*> blocks;
+  for (int i = 0; i < 50; ++i)
+    blocks.push_back(pool.allocate(4 * kMiB));
+  std::jthread([&] {
+    for (std::byte* block : blocks)
+      pool.free(block);
+  }).join();
+  CHECK(pool.stats().held >= 200 * kMiB);
+  for (int i = 0; i < 6; ++i) {
+    pass_seconds(11);
+    pool.free(pool.allocate(30 * kMiB)); // of another size
+  }
+  CHECK(pool.stats().held < 34 * kMiB);
 }
 
 TEST(what_was_reserved_does_not_decay) {
