@@ -38,7 +38,7 @@ def test_streams_of_torch_and_cupy_are_known(monkeypatch):
     assert _streams.handle_of(CupyStream(-1, 0)) == (3, 0)  # CuPy's default stream is that of the device
 
 
-@pytest.mark.parametrize("stream", [7, None, "stream", object()], ids=str)
+@pytest.mark.parametrize("stream", [7, None, "stream", object()], ids=lambda stream: type(stream).__name__)
 def test_other_streams_are_refused(stream):
     a = tw.HostPool(limit="1MiB").empty(4)
     with pytest.raises(tw.InvalidArgument, match=r"pass a torch.cuda.Stream or cupy.cuda.Stream"):
