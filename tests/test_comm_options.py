@@ -35,6 +35,8 @@ from thinwire.errors import InvalidArgument, TransportError
         ({"sockets": 65}, "65"),
         ({"sockets": -1}, "-1"),
         ({"tls": {"cert": "x"}}, "cert"),
+        ({"secret": 7}, "secret is a int; pass text or bytes"),
+        ({"secret": ["a"]}, "secret is a list"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:

@@ -68,6 +68,25 @@ def test_plain_ddp_is_always_first_and_nothing_runs_twice() -> None:
     assert len(demo.methods(parse())) == 7
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--codecs", "int88"), "unknown codec 'int88'"),
+        (("--codecs", "int8:blok=3"), "blok"),
+        (("--codecs", "sign1;bases=0"), "there is no option 'bases'"),
+        (("--baselines", "foo"), "unknown method 'torch/foo'"),
+        (("--budget", "0"), "--budget is 0; it must be above 0"),
+        (("--bucket", "-1"), "--bucket is -1; it must be above 0"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_trained(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_make_runner", lambda args: pytest.fail("it began"))
+    assert demo.run(parse(*words)) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_budget_is_the_asked_one_or_the_form_s() -> None:
     assert [demo.budget_s(parse(*words)) for words in ((), ("--quick",), ("--quick", "--budget", "7"))] == [
         25.0,
@@ -170,18 +189,18 @@ def test_a_short_run_and_a_method_that_fails(tmp_path: Path) -> None:
         "--budget",
         "0.5",
         "--baselines",
-        "nonsense",
         "--codecs",
+        "int8;deadline=0.001",
         "int8",
         "--json",
         "demo.json",
     )
     done = subprocess.run(command(*words), capture_output=True, text=True, timeout=200, cwd=tmp_path)
     assert done.returncode == 1, "one method failed"
-    assert "DDP, nonsense failed: rank" in done.stdout
+    assert "thinwire int8, deadline=0.001 failed: rank" in done.stdout
     assert "Traceback" not in done.stderr
     methods = {each["method"]: each for each in json.loads((tmp_path / "demo.json").read_text())["methods"]}
-    assert "unknown method 'torch/nonsense'" in methods["torch/nonsense"]["error"]
+    assert "Timeout" in methods["thinwire/int8;deadline=0.001"]["error"]
     for name in ("torch/plain", "thinwire/int8"):
         assert methods[name]["error"] is None
         assert methods[name]["replicas_equal"]

@@ -67,6 +67,8 @@ class Options:
     def secret_bytes(self) -> bytes:
         """The secret, or nothing."""
         secret = self.secret if self.secret is not None else _core.environment()["secret"]
+        if not isinstance(secret, (str, bytes, bytearray)):
+            raise InvalidArgument(f"secret is a {type(secret).__name__}; pass text or bytes")
         return secret.encode() if isinstance(secret, str) else bytes(secret)
 
     @property

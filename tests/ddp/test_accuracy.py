@@ -42,7 +42,7 @@ def test_another_form_is_refused(request_: str) -> None:
         _options(request_)
 
 
-@pytest.mark.parametrize("part", ["basis", "warmup"])
+@pytest.mark.parametrize("part", ["basis", "share", "warmup", "feedback", "small", "residual_dtype"])
 def test_what_it_chooses_cannot_be_given(part: str) -> None:
     with pytest.raises(InvalidArgument, match=rf"^{part} is part of what codec='auto-accuracy:1%' chooses"):
         _options("auto-accuracy:1%", **{part: 4})

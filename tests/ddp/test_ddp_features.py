@@ -253,9 +253,9 @@ def test_a_sub_group(ranks: Callable[[int], Ranks]) -> None:
     ranks(3)(_sub_group)
 
 
-def _join(rank: int) -> None:
+def _join(rank: int, transport: str, verify_every: int) -> None:
     torch.manual_seed(0)
-    ddp, state = attached("int8")
+    ddp, state = attached("int8", transport=transport, verify_every=verify_every)
     plain = make_ddp()
     for model in (ddp, plain):
         optimizer = torch.optim.SGD(model.parameters(), 0.05)
@@ -266,11 +266,14 @@ def _join(rank: int) -> None:
                 optimizer.step()
     assert_replicas(ddp)
     assert (flat(ddp) - flat(plain)).norm() < 0.02 * flat(plain).norm()
+    train(ddp, rank, 2)
     state.close()
 
 
-def test_join(ranks: Callable[[int], Ranks]) -> None:
-    ranks(2)(_join)
+@pytest.mark.parametrize(("transport", "verify_every"), [("native", 0), ("native", 1), ("c10d", 1)])
+def test_join(ranks: Callable[[int], Ranks], transport: str, verify_every: int) -> None:
+    """A rank that has joined does not train, so that its replica may differ until the others have joined."""
+    ranks(2)(_join, transport, verify_every)
 
 
 def _join_dividing_by_the_rest(rank: int) -> None:

@@ -90,6 +90,11 @@ REFUSED: list[tuple[dict[str, Any], type[Error], str]] = [
     ({"transport": "mpi"}, InvalidArgument, "'auto', 'native', 'c10d'"),
     ({"deadline": 0}, InvalidArgument, "deadline"),
     ({"feedback": 1}, InvalidArgument, "feedback is 1"),
+    ({"seed": 2**64}, InvalidArgument, "seed is 18446744073709551616; it must be at most"),
+    ({"timeout": float("inf")}, InvalidArgument, "timeout is inf seconds; it must be at most 1e+09"),
+    ({"deadline": 1e12, "transport": "c10d"}, InvalidArgument, "deadline is 1000000000000.0 seconds"),
+    ({"scaler": "x"}, InvalidArgument, "scaler is a str; pass a torch.amp.GradScaler"),
+    ({"network": {"secret": 7}}, InvalidArgument, "secret is a int; pass text or bytes"),
 ]
 
 

@@ -9,7 +9,19 @@ import torch
 import torch.distributed as dist
 
 from ddp.ranks import Ranks
-from ddp.training import Weights, assert_replicas, assert_same_tensors, attached, flat, noise
+from ddp.training import (
+    Net,
+    Weights,
+    assert_replicas,
+    assert_same_tensors,
+    attached,
+    flat,
+    make_ddp,
+    noise,
+    plain_step,
+    train,
+)
+from thinwire.ddp import HookState, comm_hook
 
 
 def _scaler_overflow(rank: int, residual_dtype: str) -> None:
@@ -112,6 +124,28 @@ def test_a_scaler_that_comes_and_goes(ranks: Callable[[int], Ranks]) -> None:
 
 def test_residuals_follow_the_loss_scale(ranks: Callable[[int], Ranks]) -> None:
     ranks(2)(_scale_changes)
+
+
+def _frozen(rank: int) -> None:
+    """The same model in another DDP, where fewer parameters learn."""
+    model = Net()
+    ddp = make_ddp(model)
+    state = HookState("int8", ddp, scaler=_Scale())
+    ddp.register_comm_hook(state, comm_hook)
+    train(ddp, rank, 2)
+    kept = state.state_dict()["residuals"]["first.weight"]
+    assert kept.any()
+    model.first.requires_grad_(False)
+    again = make_ddp(model)
+    again.register_comm_hook(state, comm_hook)
+    for step in range(3):
+        plain_step(again, rank, step)
+        assert torch.equal(state.state_dict()["residuals"]["first.weight"], kept)
+    state.close()
+
+
+def test_what_does_not_learn_keeps_its_residual(ranks: Callable[[int], Ranks]) -> None:
+    ranks(2)(_frozen)
 
 
 def _scaler_memory(rank: int) -> tuple[int, int]:

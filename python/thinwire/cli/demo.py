@@ -90,6 +90,11 @@ def run(args: argparse.Namespace) -> int:
         )
         return 1
     try:
+        _check(args)
+    except ValueError as error:
+        print(f"thinwire demo: {error}", file=sys.stderr)
+        return 2
+    try:
         runner = _make_runner(args)
     except (_shaped.LinkError, ValueError) as error:
         print(f"thinwire demo: {error}", file=sys.stderr)
@@ -123,6 +128,21 @@ def budget_s(args: argparse.Namespace) -> float:
     if args.budget is not None:
         return float(args.budget)
     return _QUICK_BUDGET_S if args.quick else _BUDGET_S
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise ValueError for what would fail only when its turn comes."""
+    from thinwire.bench._ddp_plan import check_method, hook_options
+    from thinwire.ddp import Options
+
+    for method in methods(args):
+        check_method(method)
+    for name in args.codecs:
+        codec, options = hook_options(name)
+        Options.parse({"codec": codec, **options})
+    for option, value in (("--budget", budget_s(args)), ("--bucket", args.bucket)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{option} is {value:g}; it must be above 0")
 
 
 def _make_runner(args: argparse.Namespace) -> Runner:

@@ -73,7 +73,7 @@ class BaseEngine:
         """
         try:
             if job.bucket == 0:
-                self._verifier.check(job.step.number)
+                self._verifier.check(job.step)
             if job.buffer.dtype in DTYPE_CODES:
                 job.program = self._planner.program(job.bucket, job.buffer, job.parameters, job.step.number)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,8 +65,24 @@ class SavedState:
         if saved["version"] != VERSION:
             raise InvalidArgument(f"the state has version {saved['version']}, this release reads {VERSION}")
         plain = {key: saved[key] for key in _KEYS - _BY_NAME - {"version"}}
+        _check_plain(plain)
         kept = Kept(**{what: _tensors(what, saved[what]) for what in _BY_NAME})
         return SavedState(**plain, kept=kept)
+
+
+def _check_plain(plain: Mapping[str, Any]) -> None:
+    """Raise InvalidArgument for numbers that no HookState saves."""
+    least = {"step": 0, "rank": 0, "world_size": 1}
+    for name, minimum in least.items():
+        if type(plain[name]) is not int or plain[name] < minimum:
+            raise InvalidArgument(
+                f"the state's {name} is {plain[name]!r}; it must be a number of {minimum} or more"
+            )
+    if plain["rank"] >= plain["world_size"]:
+        raise InvalidArgument(f"the state is of rank {plain['rank']} of {plain['world_size']} ranks")
+    scale = plain["loss_scale"]
+    if type(scale) not in (int, float) or not (math.isfinite(scale) and scale > 0):
+        raise InvalidArgument(f"the state's loss_scale is {scale!r}; it must be a finite number above 0")
 
 
 def _tensors(what: str, entries: Any) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ only a step that was finite on all ranks makes the written one current.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
@@ -66,8 +66,11 @@ class Residuals:
         arrays = self._arrays[parameter]
         return arrays[0], arrays[-1]
 
-    def commit(self) -> None:
-        """Make what the last step wrote current."""
+    def commit(self, served: Collection[torch.Tensor]) -> None:
+        """Make what the last step wrote current; it wrote those of parameters that were `served`."""
+        for parameter, arrays in self._arrays.items() if self.transactional else ():
+            if parameter not in served:
+                arrays[self.target].copy_(arrays[self._current])
         self._current = self.target
 
     def rescale(self, factor: float) -> None:

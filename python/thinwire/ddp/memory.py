@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +23,9 @@ class Memory:
     pending: Pendings
     factors: Factors
 
-    def commit(self) -> None:
-        """Make what the last step wrote current."""
-        self.residuals.commit()
+    def commit(self, served: Collection[torch.Tensor]) -> None:
+        """Make what the last step wrote current. `served`: the parameters that were in its buckets."""
+        self.residuals.commit(served)
         self.bases.commit()
         self.pending.commit()
         self.factors.commit()

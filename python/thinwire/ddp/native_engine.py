@@ -126,9 +126,9 @@ class NativeEngine(BaseEngine):
         step, buffer = job.step, job.buffer
         if job.ready is not None:
             stay_on(buffer.device)
-        if job.bucket == 0 and self._verifier.is_due(step.number):
+        if job.bucket == 0 and self._verifier.is_due(step):
             with after(job.ready, buffer.device):
-                self._verifier.check(step.number)
+                self._verifier.check(step)
         if buffer.dtype not in DTYPE_CODES:
             with after(job.ready, buffer.device):
                 self._reduce_plainly(started)

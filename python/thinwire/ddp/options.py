@@ -30,6 +30,8 @@ from thinwire.errors import InvalidArgument
 RESIDUAL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 NONFINITE = ("propagate", "raise")
 TRANSPORTS = ("auto", "native", "c10d")
+_MOST_SEED = 2**64 - 1
+_MOST_SECONDS = 1e9  # what clocks take; some thirty years
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ class Options:
         """Name the codec where only an accuracy was asked for."""
         if not accuracy.is_request(self.codec):
             return self
-        for name in ("basis", "share", "warmup"):
-            if getattr(self, name) is not None:
+        for name in ("basis", "share", "warmup", "feedback", "small", "residual_dtype"):
+            if getattr(self, name) != getattr(Options, name):
                 raise InvalidArgument(
                     f"{name} is part of what codec={self.codec!r} chooses; leave it out, or name a codec"
                 )
@@ -108,6 +110,8 @@ class Options:
         _one_of("transport", self.transport, TRANSPORTS)
         for name in ("small", "verify_every", "seed"):
             _at_least(name, getattr(self, name), int, 0)
+        if self.seed > _MOST_SEED:
+            raise InvalidArgument(f"seed is {self.seed}; it must be at most {_MOST_SEED}")
         if self.basis is not None:
             check_rank(self.basis)
         if self.share is not None:
@@ -116,6 +120,10 @@ class Options:
             _at_least("warmup", self.warmup, int, 0)
         for name in ("timeout", "deadline"):
             _at_least(name, getattr(self, name), (int, float), 0.001)
+            if getattr(self, name) > _MOST_SECONDS:
+                raise InvalidArgument(
+                    f"{name} is {getattr(self, name)!r} seconds; it must be at most {_MOST_SECONDS:g}"
+                )
         for name in ("feedback", "force"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidArgument(f"{name} is {getattr(self, name)!r}; it must be True or False")

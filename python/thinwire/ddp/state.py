@@ -85,8 +85,7 @@ class HookState:
             check_network(network, self.options)
         group = member_of(process_group)
         self._rank, self._world_size = group.rank(), group.size()
-        if scaler is not None and not scaler.is_enabled():
-            scaler = None
+        scaler = _enabled(scaler)
         inner = None if model is None else unwrap(model)
         types: tuple[str, ...] = NativeEngine.device_types
         if not self.options.is_native:
@@ -254,3 +253,12 @@ class HookState:
             self._memory.load(kept)
         elif kept.residuals or kept.pending:
             _log.warning("a single rank sends nothing: what the loaded state keeps for later is dropped")
+
+
+def _enabled(scaler: Any) -> Any:
+    """Return the scaler; None where it does nothing. Raises InvalidArgument for what is none."""
+    if scaler is None:
+        return None
+    if not (hasattr(scaler, "is_enabled") and hasattr(scaler, "get_scale")):
+        raise InvalidArgument(f"scaler is a {type(scaler).__name__}; pass a torch.amp.GradScaler, or None")
+    return scaler if scaler.is_enabled() else None

@@ -35,6 +35,7 @@ class Step:
         number: the frames' `step`.
         weight: this rank's weight in the sum.
         source, target: which array of the residuals the step reads and writes.
+        is_uneven: whether ranks may have joined, which do not train any more: their replicas lag behind.
         nonfinite: whether any value came out as NaN or infinite: the same on all ranks.
         complete: whether every bucket is done, or given to a device.
         later: waits for the device, and fills in what only that knew; None where nothing is left to know.
@@ -44,6 +45,7 @@ class Step:
     weight: float
     source: int
     target: int
+    is_uneven: bool = False
     nonfinite: bool = False
     complete: bool = False
     later: Callable[[], None] | None = None

@@ -58,6 +58,7 @@ class Stepper:
         self._programs = 0
         self._is_to_commit = False
         self._served: set[torch.Tensor] = set()
+        self._in_step: set[torch.Tensor] = set()  # of those, what the last step's buckets held
         self._left: set[torch.Tensor] = set()
         self._is_of_another_model = False
         self._devices: set[torch.device] = set()
@@ -71,6 +72,7 @@ class Stepper:
         self._devices.add(buffer.device)
         future = future_of(buffer)
         job = Job(self._step, bucket.index(), bucket.is_last(), buffer, bucket.parameters(), future)
+        self._in_step.update(job.parameters)
         refusal = self._refusal(job)
         if self._engine is not None and refusal is None:
             self._count(job.buffer.nbytes)
@@ -105,7 +107,7 @@ class Stepper:
         """
         self.close_books()
         if self._is_to_commit:
-            self._memory.commit()
+            self._memory.commit(self._in_step)
         self._is_to_commit = False
 
     @contextmanager
@@ -146,6 +148,7 @@ class Stepper:
 
     def _begin(self) -> Step:
         self.settle()
+        self._in_step.clear()
         if self._engine is not None and self._engine.programs_made != self._programs:
             self._programs = self._engine.programs_made
             self._metrics.reset()
@@ -153,7 +156,10 @@ class Stepper:
         self._metrics.bucket_bytes = []
         self._began = time.perf_counter()
         self._follow_loss_scale()
-        step = Step(self.number, self.weight, self._memory.residuals.source, self._memory.residuals.target)
+        residuals = self._memory.residuals
+        ddp = self.ddp() if self.ddp is not None else None
+        is_uneven = ddp is not None and bool(ddp._join_config.enable)
+        step = Step(self.number, self.weight, residuals.source, residuals.target, is_uneven)
         self.number += 1
         return step
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from thinwire import _core
+from thinwire.ddp.step import Step
 from thinwire.errors import ReplicaMismatch
 
 _HASH_BYTES = 8
@@ -34,11 +35,11 @@ class Verifier:
         self._wire = wire
         self._replica = replica
 
-    def is_due(self, step: int) -> bool:
+    def is_due(self, step: Step) -> bool:
         """Whether this is a step to verify."""
-        return self._every != 0 and step % self._every == 0
+        return self._every != 0 and step.number % self._every == 0 and not step.is_uneven
 
-    def check(self, step: int) -> None:
+    def check(self, step: Step) -> None:
         """Compare, if it is due. Collective. Raises ReplicaMismatch on all ranks."""
         if not self.is_due(step):
             return
@@ -48,7 +49,7 @@ class Verifier:
         if len(set(hashes)) > 1:
             single = self._wire.gather(b"".join(_to_bytes(hash_tensors([tensor])) for _, tensor in named))
             raise ReplicaMismatch(
-                f"before step {step}: {_difference(hashes, single, [name for name, _ in named])}"
+                f"before step {step.number}: {_difference(hashes, single, [name for name, _ in named])}"
             )
 
 
