@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from ddp.ranks import Ranks
 from ddp.training import assert_goes_on, attached, error_of, make_ddp, plain_step, train
 from thinwire import InvalidArgument
@@ -24,6 +26,25 @@ def test_ranks_that_disagree_on_options(ranks: Callable[[int], Ranks]) -> None:
             message
             == "ranks disagree on the hook's options: codec is int8 on rank 0, int4:block=32 on rank 1"
         )
+
+
+def _one_cannot(rank: int, transport: str) -> str:
+    ddp = make_ddp()
+    error = error_of(lambda: attach(ddp, "int88" if rank == 0 else "int8", transport=transport))
+    assert isinstance(error, InvalidArgument)
+    state = attach(ddp, "int8", transport=transport)
+    train(ddp, rank, 2)
+    state.close()
+    return str(error)
+
+
+@pytest.mark.parametrize("transport", ["native", "c10d"])
+def test_what_goes_wrong_on_one_rank_alone_is_told_the_others(
+    ranks: Callable[[int], Ranks], transport: str
+) -> None:
+    first, second = ranks(2)(_one_cannot, transport)
+    assert first.startswith("unknown codec 'int88'")
+    assert second == f"rank 0 has not made its HookState: {first}"
 
 
 def _unlike_plans(rank: int) -> str:

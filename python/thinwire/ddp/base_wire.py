@@ -6,8 +6,6 @@ import json
 import secrets
 from typing import Any
 
-import torch.distributed as dist
-
 from thinwire import _core
 from thinwire._rendezvous import require_equal
 from thinwire.ddp.meeting import Meeting
@@ -21,17 +19,18 @@ class BaseWire:
     """What one rank needs to talk to the others. The constructor is collective.
 
     Args:
-        process_group: gives the ranks and the store; it is not communicated over.
+        meeting: of the ranks; its process group is not communicated over.
         description: plain values that must be equal on all ranks; see `agree`.
         timeout: seconds the constructor waits for the other ranks.
 
-    Attributes `rank` and `size` are those of `process_group`; `nonce` is a random number all ranks share.
+    Attributes `rank` and `size` are those of `meeting`; `nonce` is a random number all ranks share.
     Raises InvalidArgument on all ranks if descriptions differ, Timeout naming the ranks that did not come.
     """
 
-    def __init__(self, process_group: dist.ProcessGroup, description: dict[str, Any], timeout: float) -> None:
-        self.rank, self.size = process_group.rank(), process_group.size()
-        self._meeting = Meeting(process_group, timeout)
+    def __init__(self, meeting: Meeting, description: dict[str, Any], timeout: float) -> None:
+        self.rank, self.size = meeting.rank, meeting.size
+        self._meeting = meeting
+        meeting.timeout = timeout
         hello = {"nonce": secrets.randbits(63), "description": description}
         answers = self._meeting.exchange(hello, "made its HookState")
         require_equal("the hook's options", [answer["description"] for answer in answers])

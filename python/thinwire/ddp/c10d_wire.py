@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.distributed.distributed_c10d import (  # type: ignore[attr-defined]
     AllgatherOptions,
     AllreduceOptions,
@@ -16,6 +15,7 @@ from torch.distributed.distributed_c10d import (  # type: ignore[attr-defined]
 )
 
 from thinwire.ddp.base_wire import BaseWire
+from thinwire.ddp.meeting import Meeting
 from thinwire.errors import Timeout, TransportError
 
 
@@ -26,9 +26,9 @@ class C10dWire(BaseWire):
     """
 
     def __init__(
-        self, process_group: dist.ProcessGroup, description: dict[str, Any], timeout: float, deadline: float
+        self, meeting: Meeting, description: dict[str, Any], timeout: float, deadline: float
     ) -> None:
-        super().__init__(process_group, description, timeout)
+        super().__init__(meeting, description, timeout)
         self._deadline = timedelta(seconds=deadline)
 
     def all_to_all(

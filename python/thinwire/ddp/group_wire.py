@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from thinwire.ddp.c10d_wire import C10dWire
+from thinwire.ddp.meeting import Meeting
 from thinwire.errors import TransportError
 
 
@@ -25,10 +25,10 @@ class GroupWire(C10dWire):
     """
 
     def __init__(
-        self, process_group: dist.ProcessGroup, description: dict[str, Any], timeout: float, deadline: float
+        self, meeting: Meeting, description: dict[str, Any], timeout: float, deadline: float
     ) -> None:
-        super().__init__(process_group, description, timeout, deadline)
-        self._process_group = process_group
+        super().__init__(meeting, description, timeout, deadline)
+        self._process_group = meeting.process_group
 
     def close(self) -> None:
         """Leave the group to its owner."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 
 from thinwire._comm import Communicator
 from thinwire.ddp.base_wire import BaseWire
+from thinwire.ddp.meeting import Meeting
 
 
 class NativeWire(BaseWire):
@@ -21,13 +21,13 @@ class NativeWire(BaseWire):
 
     def __init__(
         self,
-        process_group: dist.ProcessGroup,
+        meeting: Meeting,
         description: dict[str, Any],
         timeout: float,
         deadline: float,
         network: Mapping[str, Any],
     ) -> None:
-        super().__init__(process_group, description, timeout)
+        super().__init__(meeting, description, timeout)
         self.communicator = Communicator(
             self._meeting.store,
             self.rank,

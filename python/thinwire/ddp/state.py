@@ -25,6 +25,7 @@ from thinwire.ddp.factors import Factors
 from thinwire.ddp.feedback import Residuals
 from thinwire.ddp.group import c10d_device_type, member_of
 from thinwire.ddp.group_wire import GroupWire
+from thinwire.ddp.meeting import Meeting
 from thinwire.ddp.memory import Memory
 from thinwire.ddp.model import check_model, named_parameters, real_view, unwrap
 from thinwire.ddp.names import Names
@@ -80,22 +81,24 @@ class HookState:
         network: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        self.options = Options.parse({"codec": str(codec), "transport": transport, **options})
-        if network is not None:
-            check_network(network, self.options)
         group = member_of(process_group)
         self._rank, self._world_size = group.rank(), group.size()
-        scaler = _enabled(scaler)
-        inner = None if model is None else unwrap(model)
-        types: tuple[str, ...] = NativeEngine.device_types
-        if not self.options.is_native:
-            types = (c10d_device_type(group, inner),)
-        if inner is not None:
-            check_model(inner, types)
-        self._policy = self.options.policy(inner.modules() if inner else ())
-        if types == StreamEngine.device_types and self._policy.reducer is not None:
-            raise NotBuilt(f"{self._policy.reducer} is not reduced over NCCL: use transport='native'")
-        self._memory = self._make_memory(inner, scaler is not None)
+        meeting = Meeting(group)
+        with meeting.telling():
+            self.options = Options.parse({"codec": str(codec), "transport": transport, **options})
+            if network is not None:
+                check_network(network, self.options)
+            scaler = _enabled(scaler)
+            inner = None if model is None else unwrap(model)
+            types: tuple[str, ...] = NativeEngine.device_types
+            if not self.options.is_native:
+                types = (c10d_device_type(group, inner),)
+            if inner is not None:
+                check_model(inner, types)
+            self._policy = self.options.policy(inner.modules() if inner else ())
+            if types == StreamEngine.device_types and self._policy.reducer is not None:
+                raise NotBuilt(f"{self._policy.reducer} is not reduced over NCCL: use transport='native'")
+            self._memory = self._make_memory(inner, scaler is not None)
         self._metrics = Metrics()
         self._wire: BaseWire | None = None
         self._engine: BaseEngine | None = None
@@ -107,7 +110,7 @@ class HookState:
             elif types == StreamEngine.device_types:
                 make_wire = GroupWire
             told["devices"] = list(types)
-            wire = make_wire(group, told, self.options.timeout, self.options.deadline)
+            wire = make_wire(meeting, told, self.options.timeout, self.options.deadline)
             self._wire, self._engine = wire, self._make_engine(wire, inner)
             weakref.finalize(self, self._engine.close)
         strict = self.options.nonfinite == "raise"

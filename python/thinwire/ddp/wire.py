@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
 from thinwire.ddp.c10d_wire import C10dWire
+from thinwire.ddp.meeting import Meeting
 from thinwire.errors import PeerLost, Timeout, TransportError
 
 
@@ -27,9 +28,9 @@ class Wire(C10dWire):
     """
 
     def __init__(
-        self, process_group: dist.ProcessGroup, description: dict[str, Any], timeout: float, deadline: float
+        self, meeting: Meeting, description: dict[str, Any], timeout: float, deadline: float
     ) -> None:
-        super().__init__(process_group, description, timeout, deadline)
+        super().__init__(meeting, description, timeout, deadline)
         self._groups = [self._make_group(phase, timeout) for phase in ("1", "2")]
         # Who leaves early must not cut off a rank that is still connecting.
         self._meeting.exchange({}, "connected to the other ranks")
