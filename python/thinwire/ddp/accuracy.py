@@ -25,8 +25,8 @@ class Promise:
 
 
 PROMISES = (
-    Promise("topk", 4.5),
-    Promise("sign1", 2.5),
+    Promise("topk", 4.0),
+    Promise("sign1", 1.5),
     Promise("ternary", 3.0),
     Promise("int2", 3.5),
     Promise("int4", 3.5),
